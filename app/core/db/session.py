@@ -1,0 +1,82 @@
+"""Units of work. The only module that commits.
+
+One request or one task step is one transaction. The request's session is committed *before* the answer leaves:
+FastAPI's default dependency scope commits after the 2xx is on the wire, and a commit that fails then is a lost
+write the caller believes in, hence ``scope="function"``.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+
+class Doorbell(Protocol):
+    """Wakes a drain after a commit. Must never raise and never block: a lost ring costs one sweep."""
+
+    def ring(self, name: str) -> None: ...
+
+
+class SilentDoorbell:
+    """A doorbell nobody hears: commands and tests that drain by hand."""
+
+    def ring(self, name: str) -> None:
+        """Do nothing."""
+
+
+class Database:
+    """The engine, its sessions and the doorbell that is rung after each commit."""
+
+    def __init__(self, engine: AsyncEngine, doorbell: Doorbell | None = None) -> None:
+        self.engine = engine
+        self.doorbell: Doorbell = doorbell or SilentDoorbell()
+        self._sessions = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False, autoflush=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session whose work is committed when the body ends and rolled back when it raises."""
+        async with self._sessions() as session:
+            try:
+                yield session
+                await session.commit()
+            except BaseException:
+                await session.rollback()
+                raise
+        for name in session.info.get("rings", ()):
+            self.doorbell.ring(name)
+        after: list[Callable[[], Any]] = session.info.get("after_commit", [])
+        for action in after:
+            action()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def ring_after_commit(session: AsyncSession, name: str) -> None:
+    """Wake the drain called ``name`` once this transaction is committed; nothing happens when it rolls back."""
+    rings: dict[str, None] = session.info.setdefault("rings", {})
+    rings[name] = None
+
+
+def after_commit(session: AsyncSession, action: Callable[[], Any]) -> None:
+    """Run ``action`` (quick, in memory) once this transaction is committed, as for dropping a cached row."""
+    session.info.setdefault("after_commit", []).append(action)
+
+
+def database_of(request: Request) -> Database:
+    """The database of the running application."""
+    database = request.app.state.database
+    assert isinstance(database, Database)
+    return database
+
+
+async def _request_session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with database_of(request).transaction() as session:
+        yield session
+
+
+Session = Annotated[AsyncSession, Depends(_request_session, scope="function")]

@@ -1,0 +1,101 @@
+"""The doorbell across processes: an arq job without arguments. The only module that enqueues.
+
+Rings are hints. They are coalesced (at most one job for each name every 20 ms), sent after the commit in the
+background, and a Redis that is away is counted and forgotten: the sweep finds the rows.
+"""
+
+import asyncio
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis, RedisSettings, create_pool
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.core import telemetry
+from app.core.logging import get_logger
+
+log = get_logger(__name__)
+
+COALESCE_SECONDS = 0.02
+SEND_TIMEOUT_SECONDS = 1.0
+# After a failure rings are not sent for this long: a dead Redis must not cost every request a connection attempt.
+REST_SECONDS = 1.0
+EXPIRES_MS = 60_000
+
+
+def dumps(value: dict[str, Any]) -> bytes:
+    """Jobs as JSON: arq's default is pickle, which lets whoever writes to Redis run code here."""
+    return orjson.dumps(value, default=str)
+
+
+def loads(blob: bytes) -> dict[str, Any]:
+    """The other way."""
+    value: dict[str, Any] = orjson.loads(blob)
+    return value
+
+
+def redis_settings(url: str) -> RedisSettings:
+    """arq's settings for our address; one quick try, because callers have a sweep to fall back on."""
+    found = RedisSettings.from_dsn(url)
+    found.conn_timeout = 1
+    found.conn_retries = 0
+    return found
+
+
+def open_redis(url: str) -> Redis:
+    """A client for hints (budgets, health). Nothing is sent yet; every wait is short."""
+    client: Redis = Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+    return client
+
+
+class ArqDoorbell:
+    """Rings the workers through Redis. Never raises, never blocks."""
+
+    def __init__(self, url: str) -> None:
+        self._settings = redis_settings(url)
+        self._redis: ArqRedis | None = None
+        self._rung: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def ring(self, name: str) -> None:
+        """Wake the drain called ``name`` in some worker."""
+        self._rung.add(name)
+        if self._task is None:
+            self._task = asyncio.create_task(self._send(), name="doorbell")
+
+    async def _send(self) -> None:
+        try:
+            while self._rung:
+                names, self._rung = self._rung, set()
+                try:
+                    async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                        if self._redis is None:
+                            self._redis = await create_pool(
+                                self._settings, job_serializer=dumps, job_deserializer=loads
+                            )
+                        for name in names:
+                            await self._redis.enqueue_job(f"wake_{name}", _expires=EXPIRES_MS / 1000)
+                except (RedisError, OSError, TimeoutError) as error:
+                    telemetry.DOORBELL_FAILURES.inc()
+                    log.debug("doorbell.failed", error=type(error).__name__)
+                    await self._forget()
+                    await asyncio.sleep(REST_SECONDS)
+                await asyncio.sleep(COALESCE_SECONDS)
+        finally:
+            self._task = None
+
+    async def _forget(self) -> None:
+        redis, self._redis = self._redis, None
+        if redis is not None:
+            try:
+                await redis.aclose()
+            except (RedisError, OSError):
+                return
+
+    async def aclose(self) -> None:
+        """Stop ringing and close the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._forget()

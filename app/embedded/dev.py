@@ -1,0 +1,142 @@
+"""Everything on one machine: PostgreSQL, Redis, migrations, api and worker, as one thing that starts and stops."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from app import schema
+from app.core.config import environment, generate_key, set_environment
+from app.embedded.data_folder import default_data_folder, placed_for
+from app.embedded.engines import server_user
+from app.embedded.processes import ServiceProcess
+from app.embedded.stack import EmbeddedServers, EmbeddedStack
+
+RESTART_SECONDS = 1.0
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class DevService:
+    """The whole service on this machine. ``say`` is told each step in a few words."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path | None = None,
+        ephemeral: bool = False,
+        fast: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        extra_environment: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.stack = EmbeddedStack(data_dir, ephemeral=ephemeral, fast=fast)
+        self.host, self.port = host, port
+        self.url = f"http://{host}:{port}"
+        self._extra = dict(extra_environment or {})
+        self._say = say
+        self.environment: dict[str, str] = {}
+        self.servers: EmbeddedServers | None = None
+        self.api: ServiceProcess | None = None
+        self.worker: ServiceProcess | None = None
+
+    def start(self) -> None:
+        """Start everything, in order. Raises an ``EmbeddedError`` that says what to do; nothing is left running."""
+        try:
+            self._say("starting PostgreSQL and Redis")
+            servers = self.servers = self.stack.start()
+            self.environment = {
+                "PARHELION_DATABASE_URL": servers.database_url,
+                "PARHELION_REDIS_URL": servers.redis_url,
+                "PARHELION_SECRET_KEYS": self._secret_key(),
+                "PARHELION_PUBLIC_URL": self.url,
+                "PARHELION_ALLOW_PRIVATE_EGRESS": "true",
+                "PARHELION_LOG_FORMAT": "json",
+                **self._extra,
+            }
+            self._keep_environment()
+            self._say("migrating the database")
+            schema.upgrade(servers.database_url)
+            self._say("starting the api and the worker")
+            folder = self.stack.data_dir
+            self.api = ServiceProcess(
+                "the api",
+                ["serve", "--host", self.host, "--port", str(self.port)],
+                environment=self.environment,
+                log=folder / "api.log",
+            )
+            self.worker = ServiceProcess(
+                "the worker", ["worker"], environment=self.environment, log=folder / "worker.log"
+            )
+            self.api.start()
+            self.worker.start()
+            self.api.wait_answering(f"{self.url}/health/ready")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _secret_key(self) -> str:
+        """The key that encrypts stored credentials: made once, kept beside the data it protects."""
+        given = self._extra.get("PARHELION_SECRET_KEYS") or os.environ.get("PARHELION_SECRET_KEYS")
+        if given:
+            return given
+        path = self.stack.data_dir / "secret-keys"
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(generate_key("dev"))
+        return path.read_text().strip()
+
+    def _keep_environment(self) -> None:
+        """So that `parhelion init` in another terminal finds this service; readable by us alone."""
+        path = self.stack.data_dir / "environment.json"
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(self.environment, file)
+
+    def watch(self, stopping: Callable[[], bool]) -> None:
+        """Restart a process that ended, until ``stopping()``."""
+        while not stopping():
+            for process in (self.api, self.worker):
+                if process is not None and not process.is_running and not stopping():
+                    self._say(f"{process.name} ended; starting it again")
+                    process.start()
+            time.sleep(RESTART_SECONDS)
+
+    def stop(self) -> None:
+        """Stop everything in the reverse order. Safe to call twice."""
+        for process in (self.api, self.worker):
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.stop()
+        self.stack.stop()
+
+    def __enter__(self) -> "DevService":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def use_running_service(data_dir: Path | None) -> None:
+    """Point this process at a running `parhelion dev`, unless the environment names a database already."""
+    if "PARHELION_DATABASE_URL" in environment():
+        return
+    path = placed_for(data_dir or default_data_folder(), server_user()) / "environment.json"
+    if path.exists():
+        set_environment(json.loads(path.read_text()))

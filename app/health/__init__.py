@@ -1,0 +1,1 @@
+"""Is it alive, can it work, is it keeping up."""

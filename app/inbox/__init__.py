@@ -1,0 +1,1 @@
+"""Every webhook, before anyone understands it."""

@@ -1,0 +1,41 @@
+"""Which room knows how to send and record each kind of write: a table, resolved on first use."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Protocol
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.connectors.canonical import WriteResult
+from app.connectors.ports import Connector
+from app.outbox.repository import ClaimedCommand
+
+
+class Handler(Protocol):
+    """How writes of one kind are looked for, sent and recorded."""
+
+    async def look(self, connector: Connector, command: ClaimedCommand) -> WriteResult | None:
+        """Whether an earlier try did it: the result if so, ``None`` if the remote does not hold it."""
+        ...
+
+    async def send(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult]:
+        """Do them in as few calls as the remote allows; one result for each, in the order given."""
+        ...
+
+    async def record(self, session: AsyncSession, results: Sequence[tuple[ClaimedCommand, WriteResult]]) -> None:
+        """Store what final results (written, refused, given up) mean, in the transaction that finishes them."""
+        ...
+
+
+HANDLERS: Mapping[str, str] = {
+    "ticket.create": "app.sync.outbound:TICKET_CREATE",
+    "ticket.change": "app.sync.outbound:TICKET_CHANGE",
+    "comment.create": "app.sync.outbound:COMMENT_CREATE",
+}
+
+
+def handler(kind: str) -> Handler:
+    """The handler of ``kind``. Raises ``KeyError`` for an unknown one."""
+    module, _, name = HANDLERS[kind].partition(":")
+    found: Handler = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,366 @@
+"""Sending: claim, look when in doubt, call, record.
+
+The network is talked to with no transaction open. What a call brought is recorded in one transaction with its
+effects (ledger, shadow), and only for rows that we still hold. Three addresses of failure: before the call (give
+back, nothing counted), the remote's answer (retry or dead letter), after the call (leave the row in doubt: the next
+try looks first).
+"""
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.connectors.canonical import Deferred, DeskError, ErrorClass, Lane, Refused, Written, WriteResult
+from app.connectors.ports import Connector
+from app.core import clock, ids, telemetry
+from app.core.backoff import RetryPolicy
+from app.core.db.session import Database, ring_after_commit
+from app.core.errors import AppError
+from app.core.logging import get_logger
+from app.outbox import repository
+from app.outbox.handlers import handler
+from app.outbox.models import OutboundAttempt
+from app.outbox.repository import ClaimedCommand
+
+log = get_logger(__name__)
+
+# These say nothing about the write itself, so they do not use up its tries.
+_NOT_ITS_FAULT = frozenset({ErrorClass.RATE, ErrorClass.AUTH, ErrorClass.MISCONFIGURED})
+
+
+class Connectors(Protocol):
+    """Where an open connector comes from."""
+
+    async def get(self, connection_id: UUID, lane: Lane = Lane.INTERACTIVE) -> Connector: ...
+
+
+class Trouble(Protocol):
+    """Told when a connection's credentials are refused: the connection pauses, its writes wait."""
+
+    async def __call__(self, connection_id: UUID, error: DeskError) -> None: ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one command: ``final`` results are recorded, others are tried again at ``retry_seconds``."""
+
+    command: ClaimedCommand
+    result: WriteResult
+    adopted: bool = False
+    milliseconds: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The commands of one claim while they are worked through."""
+
+    queues: dict[str, list[ClaimedCommand]] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    untouched: list[ClaimedCommand] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, commands: Iterable[ClaimedCommand]) -> "_Batch":
+        batch = cls()
+        for command in commands:
+            batch.queues.setdefault(command.ordering_key, []).append(command)
+        return batch
+
+    def next_runs(self) -> dict[str, list[ClaimedCommand]]:
+        """By kind: for each order the longest run of one kind at its head. In-doubt commands go alone."""
+        runs: dict[str, list[ClaimedCommand]] = {}
+        for queue in self.queues.values():
+            kind = queue[0].kind
+            for position, command in enumerate(queue):
+                if command.kind != kind or (command.in_doubt and position > 0):
+                    break
+                runs.setdefault(kind, []).append(command)
+                if command.in_doubt:
+                    break
+        return runs
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Take results in; an order whose command must wait stops there."""
+        for outcome in outcomes:
+            queue = self.queues.get(outcome.command.ordering_key)
+            if queue is None:
+                # An earlier one of the same order was put off in this very call: this one was not done either.
+                self.untouched.append(outcome.command)
+                continue
+            self.outcomes.append(outcome)
+            queue.remove(outcome.command)
+            if isinstance(outcome.result, Deferred):
+                self.untouched.extend(queue)
+                del self.queues[outcome.command.ordering_key]
+            elif not queue:
+                del self.queues[outcome.command.ordering_key]
+
+    def put_off(self) -> None:
+        """Nothing more can be tried now."""
+        for queue in self.queues.values():
+            self.untouched.extend(queue)
+        self.queues.clear()
+
+
+class Sender:
+    """Drains the outbox, one serial lane for each connection."""
+
+    def __init__(
+        self,
+        database: Database,
+        connectors: Connectors,
+        *,
+        owner: UUID,
+        lease_seconds: float,
+        batch_size: int,
+        policy: RetryPolicy,
+        visibility_lag_seconds: float,
+        recovery_after_seconds: float,
+        on_trouble: Trouble,
+    ) -> None:
+        self._database = database
+        self._connectors = connectors
+        self._owner = owner
+        self._lease = timedelta(seconds=lease_seconds)
+        self._batch_size = batch_size
+        self._policy = policy
+        self._lag = timedelta(seconds=visibility_lag_seconds)
+        self._recovery_after_seconds = recovery_after_seconds
+        self._on_trouble = on_trouble
+
+    async def due(self) -> list[UUID]:
+        """Connections with something to send."""
+        async with self._database.transaction() as session:
+            return [connection_id for _, connection_id in await repository.connections_due(session)]
+
+    async def drain(self, connection_id: UUID) -> bool:
+        """One claim of one connection. Returns whether anything was due."""
+        token = ids.new_id()
+        async with self._database.transaction() as session:
+            commands = await repository.claim(
+                session, connection_id, limit=self._batch_size, lease=self._lease, token=token, owner=self._owner
+            )
+        if not commands:
+            return False
+        batch = _Batch.of(commands)
+        try:
+            connector = await self._connectors.get(connection_id)
+        except (AppError, DeskError) as error:
+            await self._connection_unusable(commands, token, str(error))
+            return True
+        while batch.queues:
+            for kind, run in batch.next_runs().items():
+                outcomes = await self._perform(connector, kind, run, token)
+                batch.settle(outcomes)
+                auth = next((o.result for o in outcomes if _is_auth(o.result)), None)
+                if isinstance(auth, Deferred):
+                    await self._on_trouble(connection_id, DeskError(ErrorClass.AUTH, auth.detail))
+                    batch.put_off()
+                    break
+        await self._record(batch, token)
+        return True
+
+    async def _perform(
+        self, connector: Connector, kind: str, commands: list[ClaimedCommand], token: UUID
+    ) -> list[Outcome]:
+        """Look for those in doubt, send the others in one go."""
+        known = handler(kind)
+        outcomes: list[Outcome] = []
+        to_send: list[ClaimedCommand] = []
+        for command in commands:
+            if not command.in_doubt:
+                to_send.append(command)
+                continue
+            started = time.perf_counter()
+            result = await self._look(connector, command)
+            if result is None:
+                to_send.append(command)
+            else:
+                outcomes.append(
+                    Outcome(command, result, adopted=isinstance(result, Written), milliseconds=_since(started))
+                )
+        if to_send:
+            async with self._database.transaction() as session:
+                await repository.mark_tried(session, [command.id for command in to_send], token=token)
+            started = time.perf_counter()
+            try:
+                results = await known.send(connector, to_send)
+            except DeskError as error:  # nothing was sent: budget empty, token refused, name does not resolve
+                results = [_not_sent(command, error) for command in to_send]
+            spent = _since(started)
+            outcomes.extend(
+                Outcome(command, result, milliseconds=spent)
+                for command, result in zip(to_send, results, strict=True)
+            )
+        return outcomes
+
+    async def _look(self, connector: Connector, command: ClaimedCommand) -> WriteResult | None:
+        """The result of an earlier try, ``None`` to do it now, or a deferral until looking is conclusive."""
+        try:
+            found = await handler(command.kind).look(connector, command)
+        except DeskError as error:
+            return _not_sent(command, error)
+        if found is not None:
+            return found
+        visible_at = (command.tried_at or command.created_at) + self._lag
+        wait = (visible_at - clock.now()).total_seconds()
+        if wait > 0:
+            # Some desks list late what they have just created: only a look after the lag may say "not there".
+            return Deferred(
+                command.key,
+                ErrorClass.TIMEOUT,
+                "An earlier try may have done this; it is not visible yet.",
+                perhaps_done=True,
+                retry_after_seconds=wait,
+            )
+        return None
+
+    async def _record(self, batch: _Batch, token: UUID) -> None:
+        """One transaction: results, their effects, retries and what was given back."""
+        ids_of_all = [outcome.command.id for outcome in batch.outcomes]
+        async with self._database.transaction() as session:
+            held = await repository.held(session, ids_of_all, token=token)
+            lost = len(ids_of_all) - len(held)
+            if lost:
+                telemetry.LEASES_LOST.labels("outbox").inc(lost)
+            mine = [outcome for outcome in batch.outcomes if outcome.command.id in held]
+            final: dict[str, list[tuple[ClaimedCommand, WriteResult]]] = {}
+            written: dict[UUID, str] = {}
+            for outcome in mine:
+                settled = await self._settle_one(session, outcome, written)
+                if settled is not None:
+                    final.setdefault(outcome.command.kind, []).append((outcome.command, settled))
+            await repository.finish_many(session, written)
+            for kind, results in final.items():
+                await handler(kind).record(session, results)
+            await repository.record_attempts(session, [_attempt(outcome) for outcome in mine])
+            await repository.release(session, [command.id for command in batch.untouched], token=token)
+            if final:
+                ring_after_commit(session, "sync")
+        for outcome in mine:
+            _tell(outcome)
+
+    async def _settle_one(
+        self, session: AsyncSession, outcome: Outcome, written: dict[UUID, str]
+    ) -> WriteResult | None:
+        """Store one outcome; returns the result when it is final."""
+        command, result = outcome.command, outcome.result
+        if isinstance(result, Written):
+            written[command.id] = result.native_id
+            return result
+        if isinstance(result, Refused):
+            await repository.bury(
+                session,
+                command.id,
+                error_class=result.error.value,
+                error_detail=result.detail,
+                next_step=result.next_step,
+            )
+            return result
+        innocent = result.error in _NOT_ITS_FAULT
+        attempt = command.attempts - (1 if innocent else 0)
+        hint = result.retry_after_seconds
+        if hint is None and result.perhaps_done:
+            hint = self._recovery_after_seconds
+        delay = self._policy.delay_seconds(max(attempt, 1), chance=random.random(), retry_after_seconds=hint)
+        if result.perhaps_done and hint is not None and delay is not None:
+            delay = hint  # looking costs one read: no reason to wait for the whole back-off
+        if delay is None and not innocent:
+            gone = Refused(
+                command.key,
+                result.error,
+                f"Given up after {command.attempts} tries. Last: {result.detail}",
+                "See what the remote side says, then replay it.",
+            )
+            await repository.bury(
+                session,
+                command.id,
+                error_class=gone.error.value,
+                error_detail=gone.detail,
+                next_step=gone.next_step,
+            )
+            outcome.result = gone
+            return gone
+        await repository.retry_at(
+            session,
+            command.id,
+            when=clock.now() + timedelta(seconds=delay if delay is not None else 30.0),
+            error_class=result.error.value,
+            error_detail=result.detail,
+            surely_not_done=not result.perhaps_done,
+            counts=not innocent,
+        )
+        return None
+
+    async def _connection_unusable(self, commands: Sequence[ClaimedCommand], token: UUID, why: str) -> None:
+        """The connection is paused, broken or cannot be opened: its writes wait, no try is counted."""
+        async with self._database.transaction() as session:
+            held = await repository.held(session, [command.id for command in commands], token=token)
+            for command_id in held:
+                await repository.retry_at(
+                    session,
+                    command_id,
+                    when=clock.now() + timedelta(seconds=15),
+                    error_class=ErrorClass.AUTH.value,
+                    error_detail=why,
+                    surely_not_done=True,
+                    counts=False,
+                )
+
+
+def _is_auth(result: WriteResult) -> bool:
+    return isinstance(result, Deferred) and result.error is ErrorClass.AUTH
+
+
+def _not_sent(command: ClaimedCommand, error: DeskError) -> Deferred:
+    return Deferred(
+        command.key,
+        error.error,
+        error.detail,
+        perhaps_done=command.in_doubt,
+        retry_after_seconds=error.retry_after_seconds,
+    )
+
+
+def _since(started: float) -> int:
+    return int((time.perf_counter() - started) * 1000)
+
+
+def _attempt(outcome: Outcome) -> OutboundAttempt:
+    result = outcome.result
+    if isinstance(result, Written):
+        name, error, detail = ("adopted" if outcome.adopted else "written"), None, None
+    elif isinstance(result, Refused):
+        name, error, detail = "refused", result.error.value, result.detail
+    else:
+        name, error, detail = ("unknown" if result.perhaps_done else "deferred"), result.error.value, result.detail
+    return OutboundAttempt(
+        tenant_id=outcome.command.tenant_id,
+        command_id=outcome.command.id,
+        outcome=name,
+        error_class=error,
+        error_detail=detail[:2000] if detail else None,
+        duration_ms=outcome.milliseconds,
+    )
+
+
+def _tell(outcome: Outcome) -> None:
+    """One wide line and one count for each attempt."""
+    attempt = _attempt(outcome)
+    telemetry.OUTBOX_ATTEMPTS.labels(outcome.command.kind, attempt.outcome).inc()
+    log.info(
+        "outbox.attempted",
+        command=str(outcome.command.id),
+        kind=outcome.command.kind,
+        connection=str(outcome.command.connection_id),
+        link=str(outcome.command.subject_id),
+        outcome=attempt.outcome,
+        error=attempt.error_class,
+        attempt=outcome.command.attempts,
+        ms=outcome.milliseconds,
+    )

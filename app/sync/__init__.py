@@ -1,0 +1,1 @@
+"""Tickets in step: relationships, links, what was decided and why."""

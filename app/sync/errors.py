@@ -1,0 +1,24 @@
+"""Named failures of ticket sync."""
+
+from app.core.errors import Conflict, Invalid
+
+
+class RelationshipNameTaken(Conflict):
+    """Another relationship of the tenant has this name."""
+
+    code = "relationship_name_taken"
+    title = "Another relationship has this name"
+
+
+class RelationshipState(Conflict):
+    """The relationship is in a state from which this is not possible."""
+
+    code = "relationship_state"
+    title = "The relationship is not in a state for this"
+
+
+class BadSideSettings(Invalid):
+    """The settings of a side do not fit the kind of its connection."""
+
+    code = "bad_side_settings"
+    title = "The settings of a side do not fit its connection"

@@ -1,0 +1,1 @@
+"""Who we are: the organisations whose data is kept apart."""
