@@ -1,3 +1,3 @@
 """Fixtures that every test may ask for. Wiring only: what they do stands in tests/support."""
 
-pytest_plugins = ["tests.support.database", "tests.support.application"]
+pytest_plugins = ["tests.support.logs", "tests.support.database", "tests.support.application"]

@@ -15,7 +15,8 @@ _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="ApiKey",
     bearerFormat="phk_…",
-    description="An API key of your tenant: `Authorization: Bearer phk_…`. The first one is made by `parhelion init`.",
+    description="An API key of your tenant: `Authorization: Bearer phk_…`. The first one is made by "
+    "`parhelion init`.",
 )
 
 
@@ -65,7 +66,8 @@ async def _idempotent(
         Header(
             min_length=1,
             max_length=255,
-            description="Any unique text of your choice. Sent again within 24 hours with the same request, the stored "
+            description="Any unique text of your choice. Sent again within 24 hours with the same request, "
+            "the stored "
             "answer is given again and nothing is made twice.",
         ),
     ] = None,

@@ -1,7 +1,7 @@
 """The text of an API key: ``phk_<8 characters>_<32 characters><6 characters of checksum>`` (pure).
 
-The prefix lets secret scanners and people recognise a key. The checksum tells a mistyped or cut key from a wrong one
-without asking the database.
+The prefix lets secret scanners and people recognise a key. The checksum tells a mistyped or cut key from a
+wrong one without asking the database.
 """
 
 import secrets

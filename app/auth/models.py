@@ -10,8 +10,8 @@ from app.core.db.base import TenantRow, Versioned
 
 
 class ApiKey(TenantRow, Versioned, table=True):
-    """A key that a program calls us with. The key itself is not here: only the hash it is looked up by, and the
-    prefix by which people recognise it. ``last_used_at`` is true to the minute."""
+    """A key that a program calls us with. The key itself is not here: only the hash it is looked up by, and
+    the prefix by which people recognise it. ``last_used_at`` is true to the minute."""
 
     __tablename__ = "api_key"
     __table_args__ = (

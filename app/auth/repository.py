@@ -51,7 +51,8 @@ async def by_hash(session: AsyncSession, secret_hash: str) -> ApiKey | None:
 
 
 async def mark_used(session: AsyncSession, key_id: UUID, at: datetime) -> None:
-    """Remember the use, at most once a minute: a write for every read would make the key's row the hottest one."""
+    """Remember the use, at most once a minute: a write for every read would make the key's row the hottest
+    one."""
     used = col(ApiKey.last_used_at)
     await session.exec(
         update(ApiKey)

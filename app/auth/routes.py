@@ -40,7 +40,8 @@ def _out(row: ApiKey) -> ApiKeyOut:
     "",
     status_code=status.HTTP_201_CREATED,
     summary="Make an API key",
-    description="The key is shown in this answer and never again. A key cannot make keys with scopes it lacks.",
+    description="The key is shown in this answer and never again. A key cannot make keys with scopes it "
+    "lacks.",
     responses={**problems(Forbidden, ScopeNotHeld, KeyInFlight, KeyReused), 201: ETAG_HEADER},
 )
 async def create_api_key(

@@ -21,11 +21,12 @@ from app.core.db.session import Database, after_commit
 from app.core.errors import Pointer, Unauthenticated
 from app.core.preconditions import Expected
 
-# A revoked key works at most this much longer in a process that saw it just before; the process that revokes drops
-# it at once.
+# A revoked key works at most this much longer in a process that saw it just before; the process that revokes
+# drops it at once.
 CACHE_SECONDS = 10.0
 _CACHE_SIZE = 10_000
-# Keys nobody knows cost one indexed read each; this keeps a flood of them from taking every database connection.
+# Keys nobody knows cost one indexed read each; this keeps a flood of them from taking every database
+# connection.
 _UNKNOWN_AT_ONCE = 4
 
 
@@ -46,8 +47,8 @@ async def issue_key(
     expires_at: datetime | None = None,
     issuer: Principal | None = None,
 ) -> Issued:
-    """Make a key. Raises :class:`ScopeNotHeld` when ``issuer`` would give more than it has (``None``: the operator
-    at the command line, who has everything)."""
+    """Make a key. Raises :class:`ScopeNotHeld` when ``issuer`` would give more than it has (``None``: the
+    operator at the command line, who has everything)."""
     if issuer is not None and not covered(scopes) <= issuer.scopes:
         missing = sorted(covered(scopes) - issuer.scopes)
         raise ScopeNotHeld(
@@ -76,7 +77,8 @@ def state_of(row: ApiKey, at: datetime) -> str:
 
 
 async def revoke_key(session: AsyncSession, tenant_id: UUID, key_id: UUID, expected: Expected) -> ApiKey:
-    """Stop a key for good. Raises :class:`KeyRevoked`, :class:`LastAdminKey`, ``NotFound``, ``PreconditionFailed``."""
+    """Stop a key for good. Raises :class:`KeyRevoked`, :class:`LastAdminKey`, ``NotFound``,
+    ``PreconditionFailed``."""
     keys = ApiKeyRepository(session, tenant_id)
     now = clock.now()
     admins = await keys.lock_admin_keys(now)

@@ -17,8 +17,8 @@ class Connection(TenantRow, Versioned, table=True):
     """One outside system of a tenant.
 
     ``config`` is the JSON of the kind's configuration model and holds no secret. ``settings_version`` counts
-    changes of configuration and credentials only: open connectors are kept by it, so that a test or a pause does
-    not throw a live token away.
+    changes of configuration and credentials only: open connectors are kept by it, so that a test or a pause
+    does not throw a live token away.
     """
 
     __tablename__ = "connection"
@@ -47,8 +47,8 @@ class Connection(TenantRow, Versioned, table=True):
 
 
 class ConnectionSecret(TenantRow, table=True):
-    """One secret of a connection and the time in which it counts. ``sealed`` opens only with the vault, and only in
-    this row."""
+    """One secret of a connection and the time in which it counts. ``sealed`` opens only with the vault, and
+    only in this row."""
 
     __tablename__ = "connection_secret"
     __table_args__ = (

@@ -1,7 +1,7 @@
 """Open connectors and webhook targets, kept by each process.
 
-Reads rows in short transactions of its own and opens connectors after they ended: no transaction is ever open while
-the network is talked to.
+Reads rows in short transactions of its own and opens connectors after they ended: no transaction is ever open
+while the network is talked to.
 """
 
 import time
@@ -104,8 +104,9 @@ class ConnectorPool:
     ) -> Connector:
         """An open connector of the connection, in the lane. Call it with no transaction open.
 
-        Raises ``NotFound``, :class:`ConnectionPaused`, :class:`ConnectionUntested`, :class:`ConnectionBroken`.
-        ``whatever_state`` is for testing and repairing: only archived connections are refused then.
+        Raises ``NotFound``, :class:`ConnectionPaused`, :class:`ConnectionUntested`,
+        :class:`ConnectionBroken`. ``whatever_state`` is for testing and repairing: only archived connections
+        are refused then.
         """
         await self._close_retired()
         async with self._database.transaction() as session:
@@ -119,7 +120,8 @@ class ConnectorPool:
             if known is not None and known.settings_version == row.settings_version:
                 return InLane(known.connector, lane)
             credentials = await self._credentials(session, row)
-        # Opening makes no I/O and does not await, so two callers at once cannot both replace the entry unseen.
+        # Opening makes no I/O and does not await, so two callers at once cannot both replace the entry
+        # unseen.
         known = self._open.get(connection_id)
         if known is None or known.settings_version != row.settings_version:
             self._retire(connection_id)
@@ -132,7 +134,8 @@ class ConnectorPool:
         except UndecipherableError as error:
             raise ConnectionBroken(
                 f"The credentials of '{row.name}' cannot be decrypted: {error}",
-                next_step="Put the missing key back into PARHELION_SECRET_KEYS, or store the credentials again.",
+                next_step="Put the missing key back into PARHELION_SECRET_KEYS, or store the credentials "
+                "again.",
             ) from None
         if found is None:
             raise ConnectionBroken(
@@ -149,7 +152,8 @@ class ConnectorPool:
             # Only the type is shown: the error's text would repeat the credentials.
             raise ConnectionBroken(
                 f"The stored settings of '{row.name}' do not fit this version ({type(error).__name__}).",
-                next_step="Read the connection, correct its config with PATCH and store the credentials again.",
+                next_step="Read the connection, correct its config with PATCH and store the credentials "
+                "again.",
             ) from None
         context = OpenContext(
             budget_key=_budget_key(row, config),
@@ -160,7 +164,8 @@ class ConnectorPool:
         return kind.open(config, secret, context)
 
     async def hook_target(self, connection_id: UUID) -> HookTarget | None:
-        """What proves the sender of a webhook to this connection; ``None`` when there is none or it is archived."""
+        """What proves the sender of a webhook to this connection; ``None`` when there is none or it is
+        archived."""
         cached = self._hooks.get(connection_id)
         now = time.monotonic()
         if cached is not None and cached[0] > now:
@@ -229,8 +234,8 @@ def _counted(kind: str) -> Callable[[str, str, int, float], None]:
 
 
 def _budget_key(row: Connection, config: BaseModel) -> str:
-    """Connections of a tenant to the same remote spend the same budget: the remote counts calls, not connections.
-    The tenant is part of the key, or one tenant could use up another's by naming its address."""
+    """Connections of a tenant to the same remote spend the same budget: the remote counts calls, not
+    connections. The tenant is part of the key, or one tenant could use up another's by naming its address."""
     remote = getattr(config, "base_url", None)
     if remote is None:
         return f"{row.kind}:{row.id}"
@@ -276,7 +281,8 @@ _pools: "weakref.WeakSet[ConnectorPool]" = weakref.WeakSet()
 
 
 def announce_change(session: AsyncSession, connection_id: UUID) -> None:
-    """Once this transaction is committed, every pool of this process drops what it keeps of the connection."""
+    """Once this transaction is committed, every pool of this process drops what it keeps of the
+    connection."""
 
     def forget() -> None:
         for pool in tuple(_pools):

@@ -1,4 +1,5 @@
-"""Asking the other side: the connection test, its webhooks, its picklists. No transaction is open meanwhile."""
+"""Asking the other side: the connection test, its webhooks, its picklists. No transaction is open
+meanwhile."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -76,7 +77,8 @@ class Prober:
             raise problem_of(error) from error
 
     async def test(self, tenant_id: UUID, connection_id: UUID) -> Probed:
-        """Run every check, keep the result, move the connection. Raises what the pool raises, ``RemoteTimedOut``."""
+        """Run every check, keep the result, move the connection. Raises what the pool raises,
+        ``RemoteTimedOut``."""
         row = await self._row(tenant_id, connection_id)
         connector = await self._pool.get(connection_id, Lane.INTERACTIVE, whatever_state=True)
         async with self._asking(connection_id):

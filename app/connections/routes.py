@@ -1,4 +1,5 @@
-"""Connections over HTTP. Routes that talk to the other side take no ``Session``: none may be open meanwhile."""
+"""Connections over HTTP. Routes that talk to the other side take no ``Session``: none may be open
+meanwhile."""
 
 from typing import Annotated
 from uuid import UUID
@@ -130,7 +131,8 @@ async def list_connection_kinds(principal: Reader) -> list[KindOut]:
     "",
     status_code=status.HTTP_201_CREATED,
     summary="Connect an outside system",
-    description="Stores the settings and answers in the state `draft`; test it next. The webhook secret is shown in "
+    description="Stores the settings and answers in the state `draft`; test it next. The webhook secret is "
+    "shown in "
     "this answer and never again; credentials are never shown.",
     responses={
         **problems(Forbidden, errors.NameTaken, errors.UnknownKind, KeyInFlight, KeyReused),
@@ -225,7 +227,8 @@ async def update_connection(
 @router.post(
     "/{connection_id}/rotate-secret",
     summary="Replace a secret of a connection",
-    description="A new webhook secret is shown once; the old one still verifies until the grace time ends, so no "
+    description="A new webhook secret is shown once; the old one still verifies until the grace time ends, "
+    "so no "
     "delivery is lost while the other side changes over. New credentials are used at once.",
     responses={
         **_CHANGE,
@@ -296,7 +299,8 @@ async def resume_connection(
 @router.post(
     "/{connection_id}/archive",
     summary="End a connection for good",
-    description="Webhooks to it are refused from now on and its secrets are removed. Remove its webhooks at the "
+    description="Webhooks to it are refused from now on and its secrets are removed. Remove its webhooks at "
+    "the "
     "other side first. There is no way back.",
     responses=_CHANGE,
 )
@@ -317,8 +321,10 @@ async def archive_connection(
 @router.post(
     "/{connection_id}/test",
     summary="Test a connection now",
-    description="Asks the other side and answers with one result for each check and what to do about it. A draft or "
-    "broken connection becomes active when every needed check is good. The answer is 200 whatever the checks say.",
+    description="Asks the other side and answers with one result for each check and what to do about it. A "
+    "draft or "
+    "broken connection becomes active when every needed check is good. The answer is 200 whatever the "
+    "checks say.",
     responses=_REMOTE,
 )
 async def test_connection(principal: Writer, prober: ProberOf, connection_id: ids.ConnectionId) -> TestOut:

@@ -59,8 +59,8 @@ async def rotate(
     *,
     grace_seconds: int,
 ) -> ConnectionSecret:
-    """Issue ``text`` and let the present secrets end after ``grace_seconds``. A shorter grace of an earlier rotation
-    is kept. Hold a lock on the connection."""
+    """Issue ``text`` and let the present secrets end after ``grace_seconds``. A shorter grace of an earlier
+    rotation is kept. Hold a lock on the connection."""
     now = clock.now()
     ends = now + timedelta(seconds=grace_seconds)
     for old in await repository.active_secrets(session, connection.id, purpose.value, now):
@@ -91,8 +91,8 @@ async def reseal_all(
     """Seal every secret of every tenant under the newest key; returns (looked at, sealed again).
 
     Works in batches of one transaction each, so it may be stopped and started again, and the service may run
-    meanwhile. ``progress`` gets the number looked at after each batch. Raises ``UndecipherableError`` for a secret
-    that no key opens; batches before it stay done.
+    meanwhile. ``progress`` gets the number looked at after each batch. Raises ``UndecipherableError`` for a
+    secret that no key opens; batches before it stay done.
     """
     seen = changed = 0
     last: UUID | None = None

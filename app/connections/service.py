@@ -330,8 +330,8 @@ def _identity(party: Party) -> dict[str, Any]:
 
 
 async def mark_broken(session: AsyncSession, connection_id: UUID, reason: str) -> bool:
-    """The other side refuses us: stop work over an active connection. ``reason`` is a sentence for a person and is
-    shown. Returns whether anything changed (a paused or archived connection is left alone)."""
+    """The other side refuses us: stop work over an active connection. ``reason`` is a sentence for a person
+    and is shown. Returns whether anything changed (a paused or archived connection is left alone)."""
     row = await repository.find_any(session, connection_id, lock=True)
     if row is None or row.state != State.ACTIVE:
         return False

@@ -8,7 +8,8 @@ from app.connectors.canonical import Check, Verdict
 
 
 class State(StrEnum):
-    """Where a connection stands. Work runs over ``ACTIVE`` only; webhooks are kept unless it is ``ARCHIVED``."""
+    """Where a connection stands. Work runs over ``ACTIVE`` only; webhooks are kept unless it is
+    ``ARCHIVED``."""
 
     DRAFT = "draft"  # made, never tested with success
     ACTIVE = "active"
@@ -36,7 +37,8 @@ OPTIONAL_CHECKS = frozenset({"webhooks"})
 
 
 def overall(checks: Iterable[Check]) -> Verdict:
-    """What the checks amount to: failed when a needed one failed; unknown when nothing needed could be asked."""
+    """What the checks amount to: failed when a needed one failed; unknown when nothing needed could be
+    asked."""
     needed = [check.verdict for check in checks if check.name not in OPTIONAL_CHECKS]
     if Verdict.FAILED in needed:
         return Verdict.FAILED
@@ -44,8 +46,8 @@ def overall(checks: Iterable[Check]) -> Verdict:
 
 
 def after_check(state: State, verdict: Verdict) -> State:
-    """Where a test with this verdict leaves the connection. "Could not ask" moves nothing, and a test never ends a
-    pause that a person asked for."""
+    """Where a test with this verdict leaves the connection. "Could not ask" moves nothing, and a test never
+    ends a pause that a person asked for."""
     if verdict is Verdict.OK and state in {State.DRAFT, State.BROKEN}:
         return State.ACTIVE
     if verdict is Verdict.FAILED and state is State.ACTIVE:

@@ -1,4 +1,5 @@
-"""What the service says about its own failures: the Problem schema in OpenAPI and a page for each problem type."""
+"""What the service says about its own failures: the Problem schema in OpenAPI and a page for each problem
+type."""
 
 import html
 import inspect
@@ -43,7 +44,8 @@ class ProblemType(BaseModel):
 
 
 def kinds() -> dict[str, type[AppError]]:
-    """Every named failure that is loaded, by code. Raises ``ValueError`` when two share a code but not a status."""
+    """Every named failure that is loaded, by code. Raises ``ValueError`` when two share a code but not a
+    status."""
     found: dict[str, type[AppError]] = {}
     for kind in _with_subclasses(AppError):
         first = found.setdefault(kind.code, kind)

@@ -1,8 +1,9 @@
 """``Idempotency-Key``: a creating request may be sent again after a lost answer without creating twice.
 
-The answer is stored in the same transaction as the effect, before it leaves, so a crash leaves both or neither and
-the key is usable again at once. Only answers of success are kept: a refused request changed nothing, and the same key
-with the mistake corrected has to work. Two requests with one key at the same time: the second gets 409.
+The answer is stored in the same transaction as the effect, before it leaves, so a crash leaves both or
+neither and the key is usable again at once. Only answers of success are kept: a refused request changed
+nothing, and the same key with the mistake corrected has to work. Two requests with one key at the same time:
+the second gets 409.
 """
 
 import hashlib
@@ -69,8 +70,8 @@ class _Claim:
 
 
 async def claim(request: Request, session: AsyncSession, caller: Caller, key: str | None) -> None:
-    """Decide, inside the request's transaction, whether the route runs. Raises :class:`Replay` with the stored
-    answer, :class:`KeyReused` or :class:`KeyInFlight`. Without a key nothing happens."""
+    """Decide, inside the request's transaction, whether the route runs. Raises :class:`Replay` with the
+    stored answer, :class:`KeyReused` or :class:`KeyInFlight`. Without a key nothing happens."""
     if key is None:
         return
     route = f"{request.method} {request.url.path}"
@@ -114,7 +115,8 @@ def _replayed(record: IdempotencyRecord, digest: str, vault: Vault) -> Response:
         body = vault.open(record.sealed_body, place=_place(record))
     except UndecipherableError:
         raise AnswerUnreadable(
-            "The first request with this Idempotency-Key succeeded, but its answer can no longer be decrypted.",
+            "The first request with this Idempotency-Key succeeded, but its answer can no longer be "
+            "decrypted.",
             next_step="List the resources to find what it created.",
         ) from None
     headers = {str(name): str(value) for name, value in record.response_headers.items()}
@@ -126,8 +128,8 @@ def _place(record: IdempotencyRecord) -> str:
 
 
 async def answer(request: Request, handler: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Run ``handler`` and keep its answer when the request claimed a key. Called by the route class: at this point
-    the answer exists and the transaction is not yet committed."""
+    """Run ``handler`` and keep its answer when the request claimed a key. Called by the route class: at this
+    point the answer exists and the transaction is not yet committed."""
     try:
         response = await handler(request)
     except Replay as replay:

@@ -1,7 +1,7 @@
 """Logs: one wide event per unit of work, ids always, payloads never.
 
-A redaction step looks at every event on its way out, because the one forgotten `extra=` is the one that leaks.
-It is the second line: code does not log secrets or ticket text in the first place.
+A redaction step looks at every event on its way out, because the one forgotten `extra=` is the one that
+leaks. It is the second line: code does not log secrets or ticket text in the first place.
 """
 
 import logging
@@ -20,7 +20,8 @@ correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=No
 
 REDACTED = "[redacted]"
 
-# Keys whose value is never shown. `key_prefix` (eight characters of an API key) and `idempotency_key` are not secret.
+# Keys whose value is never shown. `key_prefix` (eight characters of an API key) and `idempotency_key` are not
+# secret.
 _SECRET_KEY = re.compile(
     r"(?:^|[_-])(?:authorization|cookie|credentials?|password|passwd|passphrase|secrets?|token|api[_-]?key|private[_-]?key"
     r"|signature|sealed)(?:$|[_-])",
@@ -78,8 +79,8 @@ def _dumps(value: Any, **_ignored: Any) -> str:
 
 
 def configure(settings: Settings) -> None:
-    """Set up structlog and the standard library's logging (uvicorn, arq, SQLAlchemy) with one output format on
-    standard error. May be called again; the last call holds."""
+    """Set up structlog and the standard library's logging (uvicorn, arq, SQLAlchemy) with one output format
+    on standard error. May be called again; the last call holds."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _correlation,

@@ -1,7 +1,7 @@
 """The edge of the process: what happens to every request before a route and after its answer.
 
-One pure ASGI class, because each middleware layer costs an await on every message. Webhooks (``/hooks/``) get the
-correlation id and a named answer for the unnamed failure, nothing else: their route caps the body itself.
+One pure ASGI class, because each middleware layer costs an await on every message. Webhooks (``/hooks/``) get
+the correlation id and a named answer for the unnamed failure, nothing else: their route caps the body itself.
 """
 
 import re
@@ -34,7 +34,8 @@ def caller_of(scope: Scope) -> tuple[str | None, str | None]:
 
 
 class Edge:
-    """Correlation id, body cap, security headers, one access line, metrics, and the last resort for errors."""
+    """Correlation id, body cap, security headers, one access line, metrics, and the last resort for
+    errors."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
@@ -76,8 +77,8 @@ class Edge:
             if exchange.status is None:
                 await unexpected(scope["path"])(scope, receive, exchange.send)
             else:
-                # The answer has begun; ending without its last message makes the server cut the connection, which
-                # the caller can tell from a complete answer.
+                # The answer has begun; ending without its last message makes the server cut the connection,
+                # which the caller can tell from a complete answer.
                 raise
 
     def _too_large(self) -> TooLarge:

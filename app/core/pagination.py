@@ -1,7 +1,7 @@
 """Pages of a list: a cursor in, a page out.
 
-Keyset pagination: the cursor holds the last row's sort value and id, so page 10,000 costs what page 1 costs and a
-row inserted meanwhile neither repeats nor hides another. The id breaks ties.
+Keyset pagination: the cursor holds the last row's sort value and id, so page 10,000 costs what page 1 costs
+and a row inserted meanwhile neither repeats nor hides another. The id breaks ties.
 """
 
 import base64
@@ -40,7 +40,8 @@ class Page(BaseModel, Generic[ItemT]):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """What part of a list is asked for. ``sort`` is a name of the route's allow-list, ``-`` in front: descending."""
+    """What part of a list is asked for. ``sort`` is a name of the route's allow-list, ``-`` in front:
+    descending."""
 
     limit: int = DEFAULT_LIMIT
     cursor: str | None = None
@@ -56,8 +57,8 @@ class Slice(Generic[RowT]):
 
 
 def paging(*sorts: str, default: str = "-created_at") -> Callable[..., PageRequest]:
-    """A dependency for ``limit``, ``cursor`` and ``sort``. ``sorts`` are column names; each may be reversed with
-    ``-``. Use as ``Annotated[PageRequest, Depends(paging("created_at", "name"))]``."""
+    """A dependency for ``limit``, ``cursor`` and ``sort``. ``sorts`` are column names; each may be reversed
+    with ``-``. Use as ``Annotated[PageRequest, Depends(paging("created_at", "name"))]``."""
     allowed = [*sorts, *(f"-{name}" for name in sorts)]
     if default not in allowed:
         raise ValueError(f"the default {default} is not among {allowed}")
@@ -85,13 +86,15 @@ def paging(*sorts: str, default: str = "-created_at") -> Callable[..., PageReque
 def _bad_cursor() -> Invalid:
     return Invalid(
         "The cursor is not one that this list gave out.",
-        next_step="Send next_cursor exactly as received and with the same sort, or leave it out to start again.",
+        next_step="Send next_cursor exactly as received and with the same sort, or leave it out to start "
+        "again.",
         pointers=(Pointer("?cursor", "is not a cursor of this list in this order"),),
     )
 
 
 def _digest(payload: bytes) -> bytes:
-    # Not a signature: a cursor grants nothing that the filters do not. It only tells a typo from a real cursor.
+    # Not a signature: a cursor grants nothing that the filters do not. It only tells a typo from a real
+    # cursor.
     return hashlib.sha256(b"cursor" + payload).digest()[:6]
 
 
@@ -122,6 +125,13 @@ def decode_cursor(cursor: str, sort: str, kind: type[Any]) -> tuple[Any, UUID]:
         raise _bad_cursor() from error
 
 
+def _kind(column: ColumnElement[Any]) -> type[Any]:
+    # A decorated type (SQLModel's UTCDateTime) does not know its own Python type; the type it decorates does.
+    decorated = getattr(column.type, "impl_instance", column.type)
+    kind: type[Any] = decorated.python_type
+    return kind
+
+
 async def paginate(
     session: AsyncSession,
     statement: SelectOfScalar[RowT],
@@ -130,13 +140,13 @@ async def paginate(
     columns: Mapping[str, Any],
     id_column: Any,
 ) -> Slice[RowT]:
-    """One page of ``statement`` (without order or limit). ``columns`` maps each allowed sort name to its column,
-    which must not be null; the rows carry attributes of those names and ``id``."""
+    """One page of ``statement`` (without order or limit). ``columns`` maps each allowed sort name to its
+    column, which must not be null; the rows carry attributes of those names and ``id``."""
     descending = request.sort.startswith("-")
     name = request.sort.removeprefix("-")
     column: ColumnElement[Any] = columns[name]
     if request.cursor is not None:
-        value, row_id = decode_cursor(request.cursor, request.sort, column.type.python_type)
+        value, row_id = decode_cursor(request.cursor, request.sort, _kind(column))
         here = tuple_(literal(value, column.type), literal(row_id, id_column.type))
         key = tuple_(column, id_column)
         statement = statement.where(key < here if descending else key > here)

@@ -1,7 +1,7 @@
 """Optimistic locking in HTTP words: ``ETag`` out, ``If-Match`` and ``If-None-Match`` in (RFC 9110, 13).
 
-The tag is the row's version in quotes. A change needs ``If-Match``: without it two people who edit the same thing
-overwrite each other and neither learns of it (RFC 6585, 428).
+The tag is the row's version in quotes. A change needs ``If-Match``: without it two people who edit the same
+thing overwrite each other and neither learns of it (RFC 6585, 428).
 """
 
 from typing import Annotated, Any, Protocol, TypeVar
@@ -47,7 +47,8 @@ class Expected:
         self._tags = _tags(if_match)
 
     def check(self, row: HasVersion) -> None:
-        """Raise :class:`PreconditionFailed` unless ``row`` is at an expected version. Hold a lock on the row."""
+        """Raise :class:`PreconditionFailed` unless ``row`` is at an expected version. Hold a lock on the
+        row."""
         if not self._any and etag(row) not in self._tags:
             raise PreconditionFailed(
                 f"The resource is at version {etag(row)}, not at the one that If-Match names.",

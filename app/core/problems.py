@@ -1,7 +1,7 @@
 """Failures as answers: RFC 9457 ``application/problem+json``, rendered here and nowhere else.
 
-What went wrong, where in the input, what to do next, and the correlation id to quote. Nothing of a failure nobody
-named is shown but that id.
+What went wrong, where in the input, what to do next, and the correlation id to quote. Nothing of a failure
+nobody named is shown but that id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -161,8 +161,8 @@ def unexpected(instance: str) -> Response:
 
 
 def _pointer(location: Sequence[Any], body: Any) -> str:
-    """A JSON pointer into ``body``. Pydantic puts the tag of a union into the location; a step that the body does
-    not have, and that is not the last (a missing field), is such a tag."""
+    """A JSON pointer into ``body``. Pydantic puts the tag of a union into the location; a step that the body
+    does not have, and that is not the last (a missing field), is such a tag."""
     steps: list[str] = []
     here = body
     for position, step in enumerate(location):
@@ -270,7 +270,8 @@ async def _on_app_error(request: Request, error: Exception) -> Response:
     return render(error, request.url.path)
 
 
-# Reasons a statement is refused that pass by themselves: https://www.postgresql.org/docs/current/errcodes-appendix.html
+# Reasons a statement is refused that pass by themselves:
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING_CLASSES = ("08", "53", "57P")
 _PASSING_STATES = {"57014", "55P03", "40001", "40P01", "25P03"}
 _UNSTORABLE_TEXT = {"22021", "22P05"}
@@ -285,7 +286,8 @@ def _named(error: DBAPIError) -> AppError | None:
         )
     if state == "23505":
         return Conflict("Another request has just made the same thing.", next_step="Read it and try again.")
-    # A lost connection has no state; neither has a value of a wrong type, which the driver refuses by itself (our bug).
+    # A lost connection has no state; neither has a value of a wrong type, which the driver refuses by itself
+    # (our bug).
     lost = error.connection_invalidated or isinstance(error, InterfaceError)
     if lost or state in _PASSING_STATES or str(state).startswith(_PASSING_CLASSES):
         return _database_away()

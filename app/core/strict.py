@@ -1,7 +1,7 @@
 """Input that is taken literally: what is not understood is refused, never ignored.
 
-HaloPSA drops unknown parameters silently, so that a misspelt filter answers with every row. Here an unknown body
-field (``In``) or query parameter (``StrictRoute``) is a 422 that names it.
+HaloPSA drops unknown parameters silently, so that a misspelt filter answers with every row. Here an unknown
+body field (``In``) or query parameter (``StrictRoute``) is a 422 that names it.
 """
 
 from collections.abc import Callable, Coroutine, Sequence

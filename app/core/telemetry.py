@@ -1,7 +1,7 @@
 """Every metric, declared once. Labels come from small fixed sets: never an id, never a tenant.
 
-An id as a label makes one time series per customer, which costs memory without end and shows one tenant's numbers to
-everyone who may scrape.
+An id as a label makes one time series per customer, which costs memory without end and shows one tenant's
+numbers to everyone who may scrape.
 """
 
 from collections.abc import Iterable
@@ -113,8 +113,8 @@ def status_class(status: int | None) -> str:
 
 
 def observe_vendor_call(kind: str, method: str, template: str, status: int | None, seconds: float) -> None:
-    """Count one call to an outside system. ``template`` is the path with ids replaced; ``status`` is ``None`` when
-    no answer came."""
+    """Count one call to an outside system. ``template`` is the path with ids replaced; ``status`` is ``None``
+    when no answer came."""
     VENDOR_CALLS.labels(kind, method, template, status_class(status)).inc()
     VENDOR_SECONDS.labels(kind, template).observe(seconds)
 

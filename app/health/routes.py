@@ -84,14 +84,16 @@ class BacklogReport(BaseModel):
 
 @router.get("/health/live", summary="Is the process alive?")
 async def health_live() -> Alive:
-    """The event loop answers; nothing else is asked, so that a slow database does not restart every process."""
+    """The event loop answers; nothing else is asked, so that a slow database does not restart every
+    process."""
     return Alive(status="ok")
 
 
 @router.get(
     "/health/ready",
     summary="Can this process take requests?",
-    description="503 when PostgreSQL does not answer within a second. Without Redis the service is degraded but ready.",
+    description="503 when PostgreSQL does not answer within a second. Without Redis the service is degraded "
+    "but ready.",
     responses={503: {"model": Readiness, "description": "A needed part does not answer"}},
 )
 async def health_ready(request: Request, response: Response) -> Readiness:

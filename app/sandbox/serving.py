@@ -16,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 ABORT_EXTENSION = "parhelion.connection"
 # A test or a demo that ends must not wait for a reader who has gone; two seconds let real answers finish.
 GRACEFUL_SHUTDOWN_SECONDS = 2
+# uvicorn's own tick: every tenth one renews the Date header.
+TICK_SECONDS = 0.1
 
 
 class Connection:
@@ -56,10 +58,23 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._told = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def tell_to_stop(self) -> None:
+        """Begin the shutdown now, not at the next tick."""
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks = (ticks + 1) % 864000
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), TICK_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -117,7 +132,7 @@ async def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncI
         await _until_listening(server, running)
         yield base_url
     finally:
-        server.should_exit = True
+        server.tell_to_stop()
         await asyncio.wait({running})
         bound.close()
     running.result()

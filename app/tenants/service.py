@@ -22,8 +22,8 @@ async def create_tenant(session: AsyncSession, name: str) -> Tenant:
 
 
 async def create_first_tenant(session: AsyncSession, name: str) -> tuple[Tenant, str]:
-    """A tenant and the text of an API key that may do everything in it. The text is shown once: only its hash is
-    stored."""
+    """A tenant and the text of an API key that may do everything in it. The text is shown once: only its hash
+    is stored."""
     tenant = await create_tenant(session, name)
     issued = await auth.issue_key(session, tenant.id, name="first key", scopes=frozenset({Scope.ADMIN}))
     return tenant, issued.text

@@ -25,18 +25,20 @@ pytestmark = pytest.mark.usefixtures("testdesk")
 
 
 @pytest.fixture
-def pool(rooms: FastAPI) -> ConnectorPool:
-    found = rooms.state.connectors
+def pool(application: FastAPI) -> ConnectorPool:
+    found = application.state.connectors
     assert isinstance(found, ConnectorPool)
     return found
 
 
 @pytest.fixture
-def elsewhere(rooms: FastAPI) -> ConnectorPool:
+def elsewhere(application: FastAPI) -> ConnectorPool:
     """The pool of another process: nothing of this one reaches it but the database."""
-    state = rooms.state
+    state = application.state
     found = ConnectorPool(state.database, state.vault, state.budgets, state.settings)
-    pool_module._pools.discard(found)  # it registered for this process's announcements, which another would not hear
+    pool_module._pools.discard(
+        found
+    )  # it registered for this process's announcements, which another would not hear
     return found
 
 
@@ -68,7 +70,9 @@ class TestGet:
 
         assert other(made).lanes == [Lane.BULK, Lane.INTERACTIVE]
 
-    async def test_another_process_sees_new_credentials_at_once(self, api: Api, elsewhere: ConnectorPool) -> None:
+    async def test_another_process_sees_new_credentials_at_once(
+        self, api: Api, elsewhere: ConnectorPool
+    ) -> None:
         made = await active(api)
         await elsewhere.get(made.uuid)
         change = {"credentials": {"client_id": "app", "client_secret": "the-new-secret"}}
@@ -98,7 +102,9 @@ class TestGet:
 
         assert other(made).closed == 1
 
-    async def test_states_that_may_not_be_used(self, api: Api, pool: ConnectorPool, database: Database) -> None:
+    async def test_states_that_may_not_be_used(
+        self, api: Api, pool: ConnectorPool, database: Database
+    ) -> None:
         draft = await create_connection(api)
         broken = await active(api)
         archived = await active(api)
@@ -116,11 +122,13 @@ class TestGet:
             await pool.get(uuid4())
         await pool.get(draft.uuid, whatever_state=True)
 
-    async def test_a_lost_key_is_told_without_the_value(self, api: Api, rooms: FastAPI) -> None:
+    async def test_a_lost_key_is_told_without_the_value(self, api: Api, application: FastAPI) -> None:
         made = await active(api)
-        state = rooms.state
+        state = application.state
         settings = state.settings.model_copy(update={})
-        vault = Vault.from_settings(settings.model_validate({**_plain(settings), "secret_keys": generate_key("k2")}))
+        vault = Vault.from_settings(
+            settings.model_validate({**_plain(settings), "secret_keys": generate_key("k2")})
+        )
         pool = ConnectorPool(state.database, vault, state.budgets, settings)
 
         with pytest.raises(ConnectionBroken, match="cannot be decrypted") as caught:
@@ -259,7 +267,8 @@ class TestHookTarget:
                 await pool.hook_target(connection_id)
             best = min(best, (time.perf_counter() - started) / rounds)
 
-        # Measured 0.3 microseconds; the bound leaves room for a busy machine and still catches a query (500 and more).
+        # Measured 0.3 microseconds; the bound leaves room for a busy machine and still catches a query (500
+        # and more).
         assert best < 20e-6
 
 
@@ -283,4 +292,7 @@ class TestMarks:
             versions.append(body(await api.get(made.path), 200)["version"])
 
         assert versions == [2, 2]
-        assert body(await api.get(made.path), 200)["health"]["identity"] == {"name": "Agent", "native_id": "7"}
+        assert body(await api.get(made.path), 200)["health"]["identity"] == {
+            "name": "Agent",
+            "native_id": "7",
+        }

@@ -29,7 +29,12 @@ class TestCreate:
         assert found["state"] == "draft"
         assert found["credentials_set"] is True
         assert found["hook_url"] == f"https://parhelion.test/hooks/{made.id}"
-        assert found["health"] == {"overall": "unknown", "last_checked_at": None, "checks": [], "identity": None}
+        assert found["health"] == {
+            "overall": "unknown",
+            "last_checked_at": None,
+            "checks": [],
+            "identity": None,
+        }
         assert len(made.json["webhook_secret"]) >= 40
         assert made.json["webhook_secret"] not in shown.text
         assert shown.headers["etag"] == made.etag
@@ -66,7 +71,10 @@ class TestCreate:
             ({"credentials": {"client_id": "x", "client_secret": "abc"}}, "/credentials/client_secret"),
             ({"verifier": {"kind": "magic"}}, "/verifier"),
             ({"verifier": {"kind": "hmac_sha256"}}, "/verifier/header"),
-            ({"verifier": {"kind": "standard_webhooks"}, "webhook_secret": "not base64 !"}, "/webhook_secret"),
+            (
+                {"verifier": {"kind": "standard_webhooks"}, "webhook_secret": "not base64 !"},
+                "/webhook_secret",
+            ),
             ({"webhook_secret": "short"}, "/webhook_secret"),
             ({"colour": "red"}, "/colour"),
         ],
@@ -100,7 +108,9 @@ class TestCreate:
 
         problem(answer, 409, "secret_not_needed")
 
-    async def test_a_name_is_unique_in_a_tenant_until_it_is_archived(self, api: Api, make_api: MakeApi) -> None:
+    async def test_a_name_is_unique_in_a_tenant_until_it_is_archived(
+        self, api: Api, make_api: MakeApi
+    ) -> None:
         made = await create_connection(api, name="Acme")
         wanted = {"kind": "testdesk", "name": "Acme", "config": made.json["config"]}
         wanted["credentials"] = {"client_id": "app", "client_secret": "a-long-secret"}
@@ -118,7 +128,9 @@ class TestList:
         await activate(api, second)
 
         async def names(**query: str) -> list[str]:
-            return [item["name"] for item in body(await api.get("/v1/connections", params=query), 200)["items"]]
+            return [
+                item["name"] for item in body(await api.get("/v1/connections", params=query), 200)["items"]
+            ]
 
         assert await names(sort="name") == ["North 100%", "South"]
         assert await names() == ["South", "North 100%"]
@@ -131,8 +143,12 @@ class TestList:
         assert await names(kind="halopsa") == []
         assert first.id != second.id
 
-    @pytest.mark.parametrize("query", [{"stat": "active"}, {"limit": "0"}, {"limit": "201"}, {"sort": "config"}])
-    async def test_a_parameter_that_is_not_understood_is_refused(self, api: Api, query: dict[str, str]) -> None:
+    @pytest.mark.parametrize(
+        "query", [{"stat": "active"}, {"limit": "0"}, {"limit": "201"}, {"sort": "config"}]
+    )
+    async def test_a_parameter_that_is_not_understood_is_refused(
+        self, api: Api, query: dict[str, str]
+    ) -> None:
         found = problem(await api.get("/v1/connections", params=query), 422, "invalid_input")
 
         assert [error["pointer"] for error in found["errors"]] == ["?" + next(iter(query))]
@@ -162,7 +178,11 @@ class TestUpdate:
         answer = await api.patch(made.path, json={"name": "Renamed"}, headers={"If-Match": made.etag})
 
         found = body(answer, 200)
-        assert (found["name"], found["config"], found["webhook_secret"]) == ("Renamed", made.json["config"], None)
+        assert (found["name"], found["config"], found["webhook_secret"]) == (
+            "Renamed",
+            made.json["config"],
+            None,
+        )
         assert answer.headers["etag"] == '"2"'
 
     async def test_new_credentials_are_used_from_then_on(self, api: Api) -> None:
@@ -322,7 +342,9 @@ class TestStates:
     async def test_what_is_not_paused_cannot_be_resumed(self, api: Api) -> None:
         made = await create_connection(api)
 
-        problem(await api.post(f"{made.path}/resume", headers={"If-Match": made.etag}), 409, "connection_state")
+        problem(
+            await api.post(f"{made.path}/resume", headers={"If-Match": made.etag}), 409, "connection_state"
+        )
 
     async def test_archived_is_the_end(self, api: Api) -> None:
         made = await create_connection(api)
@@ -359,7 +381,10 @@ class TestRotate:
     async def test_credentials(self, api: Api) -> None:
         made = await create_connection(api)
         await activate(api, made)
-        wanted = {"purpose": "credentials", "credentials": {"client_id": "app", "client_secret": "rotated-secret"}}
+        wanted = {
+            "purpose": "credentials",
+            "credentials": {"client_id": "app", "client_secret": "rotated-secret"},
+        }
 
         found = body(
             await api.post(f"{made.path}/rotate-secret", json=wanted, headers={"If-Match": "*"}), 200
@@ -417,7 +442,10 @@ class TestRemote:
     async def test_the_newest_secret_is_registered(self, api: Api) -> None:
         made = await create_connection(api)
         rotated = body(
-            await api.post(f"{made.path}/rotate-secret", json={"purpose": "webhook"}, headers={"If-Match": "*"}), 200
+            await api.post(
+                f"{made.path}/rotate-secret", json={"purpose": "webhook"}, headers={"If-Match": "*"}
+            ),
+            200,
         )
 
         body(await api.post(f"{made.path}/webhooks"), 200)
@@ -444,7 +472,12 @@ class TestRemote:
             (DeskError(ErrorClass.TIMEOUT, "No answer."), 504, "remote_timed_out", None),
             (DeskError(ErrorClass.RATE, "Used up.", retry_after_seconds=12.2), 503, "remote_busy", "13"),
             (DeskError(ErrorClass.RATE, "Used up."), 503, "remote_busy", "60"),
-            (DeskError(ErrorClass.PERMISSION, "403.", next_step="Tick the scope."), 502, "remote_failed", None),
+            (
+                DeskError(ErrorClass.PERMISSION, "403.", next_step="Tick the scope."),
+                502,
+                "remote_failed",
+                None,
+            ),
         ],
     )
     async def test_a_failure_there_is_named(

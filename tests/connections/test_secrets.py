@@ -40,16 +40,17 @@ async def dump(database: Database) -> str:
 
 
 @pytest.fixture
-def log_lines(rooms: FastAPI) -> Iterator[io.StringIO]:
+def log_lines(application: FastAPI) -> Iterator[io.StringIO]:
     """Everything that is logged, as an operator would see it, at the finest level."""
-    app_logging.configure(rooms.state.settings.model_copy(update={"log_level": "DEBUG"}))
+    configured = structlog.get_config()
+    app_logging.configure(application.state.settings.model_copy(update={"log_level": "DEBUG"}))
     stream = io.StringIO()
     [handler] = logging.getLogger().handlers
     assert isinstance(handler, logging.StreamHandler)
     handler.setStream(stream)
     yield stream
     logging.getLogger().handlers.clear()
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 def test_generated_secrets_have_256_bits_in_the_verifiers_form() -> None:
@@ -132,12 +133,12 @@ class TestCanaries:
             assert (await session.exec(select(ConnectionSecret))).all() == []
 
     async def test_a_sealed_secret_moved_to_another_row_does_not_open(
-        self, api: Api, database: Database, rooms: FastAPI
+        self, api: Api, database: Database, application: FastAPI
     ) -> None:
         await create_connection(api)
         async with database.transaction() as session:
             first, second = (await session.exec(select(ConnectionSecret).limit(2))).all()
-            vault: Vault = rooms.state.vault
+            vault: Vault = application.state.vault
 
             with pytest.raises(UndecipherableError):
                 vault.open(first.sealed, place=second.place)
@@ -171,11 +172,11 @@ class TestRotation:
 
 class TestReseal:
     async def test_everything_opens_with_the_new_key_alone(
-        self, api: Api, database: Database, rooms: FastAPI, monkeypatch: pytest.MonkeyPatch
+        self, api: Api, database: Database, application: FastAPI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(secrets, "_RESEAL_BATCH", 3)
         made = [await create_connection(api) for _ in range(4)]
-        old = rooms.state.settings.secret_keys.get_secret_value()
+        old = application.state.settings.secret_keys.get_secret_value()
         new = generate_key("k2")
         both, only_new = Vault(parse_keys(f"{new},{old}")), Vault(parse_keys(new))
         seen: list[int] = []

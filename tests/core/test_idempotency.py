@@ -94,7 +94,9 @@ async def test_many_at_once_make_one(api: Api, database: Database) -> None:
 async def test_while_the_first_is_being_worked_on_the_second_is_told(api: Api, database: Database) -> None:
     async with database.transaction() as session:
         async with database.transaction() as reading:
-            [caller] = (await reading.exec(select(ApiKey.id).where(ApiKey.prefix == api.key.split("_")[1]))).all()
+            [caller] = (
+                await reading.exec(select(ApiKey.id).where(ApiKey.prefix == api.key.split("_")[1]))
+            ).all()
         name = f"idempotency:{api.tenant_id}:key_{caller.hex}:POST /v1/api-keys:k-1"
         assert await store.try_lock(session, name)
 
@@ -105,16 +107,19 @@ async def test_while_the_first_is_being_worked_on_the_second_is_told(api: Api, d
     body(await create(api, "k-1"), 201)
 
 
-async def test_a_commit_that_fails_leaves_neither_effect_nor_answer(api: Api, database: Database) -> None:
+async def test_a_commit_that_fails_leaves_neither_effect_nor_answer(
+    api: Api, application: FastAPI, database: Database
+) -> None:
     def fail(_connection: Any) -> None:
         raise ConnectionError("the commit fails")
 
     body(await api.get("/v1/api-keys"), 200)  # the caller's key is remembered, so only the creation commits
-    event.listen(database.engine.sync_engine, "commit", fail)
+    engine = application.state.database.engine.sync_engine
+    event.listen(engine, "commit", fail)
     try:
         broken = await create(api, "k-1")
     finally:
-        event.remove(database.engine.sync_engine, "commit", fail)
+        event.remove(engine, "commit", fail)
 
     assert broken.status_code >= 500
     assert await made(database) == 0
@@ -138,9 +143,9 @@ async def test_after_a_day_the_key_is_free_and_the_record_goes(api: Api, databas
         assert [row.key for row in (await session.exec(select(IdempotencyRecord))).all()] == ["k-1"]
 
 
-async def test_an_answer_sealed_under_a_lost_key_is_told(api: Api, rooms: FastAPI) -> None:
+async def test_an_answer_sealed_under_a_lost_key_is_told(api: Api, application: FastAPI) -> None:
     body(await create(api, "k-1"), 201)
-    rooms.state.vault = Vault(parse_keys(generate_key("k9")))
+    application.state.vault = Vault(parse_keys(generate_key("k9")))
 
     problem(await create(api, "k-1"), 409, "idempotent_answer_unreadable")
 

@@ -18,6 +18,7 @@ from tests.support.database import make_settings
 @pytest.fixture(params=["json", "console"])
 def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     settings = make_settings("postgresql://nobody@127.0.0.1:1/none", log_format=request.param)
+    configured = structlog.get_config()
     before = logging.getLogger().handlers[:], logging.getLogger().level
     app_logging.configure(settings)
     found = io.StringIO()
@@ -27,7 +28,7 @@ def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     yield found
     logging.getLogger().handlers[:], level = before
     logging.getLogger().setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,9 @@ def test_keys_that_look_like_secrets_or_text(key: str) -> None:
     assert redact({"outer": [{key: "canary"}]}) == {"outer": [{key: REDACTED}]}
 
 
-@pytest.mark.parametrize("key", ["key_prefix", "idempotency_key", "tokens_left_ratio", "secretary", "connection", "error"])
+@pytest.mark.parametrize(
+    "key", ["key_prefix", "idempotency_key", "tokens_left_ratio", "secretary", "connection", "error"]
+)
 def test_keys_that_only_sound_like_it(key: str) -> None:
     assert redact({key: "shown"}) == {key: "shown"}
 
@@ -58,7 +61,12 @@ def test_secrets_inside_a_sentence(text: str) -> None:
     assert "canary" not in redact(text)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_nothing_makes_redaction_raise(value: object) -> None:
     redact(value)
 
@@ -90,13 +98,14 @@ def test_a_traceback_shows_no_values_of_variables(stream: io.StringIO) -> None:
     def inner(hidden: str) -> None:
         raise ValueError("went wrong")
 
+    value = "-".join(("canary", "local"))
     try:
-        inner("canary-local")
+        inner(value)
     except ValueError:
         app_logging.get_logger("app.test").exception("thing.failed")
 
     assert "went wrong" in stream.getvalue()
-    assert "canary-local" not in stream.getvalue().replace('inner("canary-local")', "")
+    assert "canary-local" not in stream.getvalue()
 
 
 def test_json_lines_are_json(stream: io.StringIO) -> None:

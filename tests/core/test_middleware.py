@@ -18,10 +18,10 @@ from tests.support.database import make_settings
 @pytest.fixture
 def lines() -> Iterator[list[Any]]:
     """The events that are logged."""
-    capture = LogCapture()
+    capture, configured = LogCapture(), structlog.get_config()
     structlog.configure(processors=[capture])
     yield capture.entries
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 class TestCorrelation:
@@ -30,7 +30,9 @@ class TestCorrelation:
 
         assert answer.headers["x-request-id"] == "trace-4f3a.77_B"
 
-    @pytest.mark.parametrize("bad", ["short", "x" * 65, "has blank inside", "a;b,c\"d'e", "-starts-with-a-hyphen", "ümlaut-id"])
+    @pytest.mark.parametrize(
+        "bad", ["short", "x" * 65, "has blank inside", "a;b,c\"d'e", "-starts-with-a-hyphen", "ümlaut-id"]
+    )
     async def test_any_other_is_replaced(self, client: httpx.AsyncClient, bad: str) -> None:
         answer = await client.get("/health/live", headers={"X-Request-ID": bad.encode()})
 
@@ -45,7 +47,9 @@ class TestCorrelation:
 
 class TestAccessLine:
     async def test_one_wide_line_without_query_values(self, api: Api, lines: list[Any]) -> None:
-        await api.get("/v1/api-keys", params={"state": "active", "limit": "7"}, headers={"X-Request-ID": "trace-line-1"})
+        await api.get(
+            "/v1/api-keys", params={"state": "active", "limit": "7"}, headers={"X-Request-ID": "trace-line-1"}
+        )
 
         [line] = [entry for entry in lines if entry["event"] == "request.answered"]
         assert line["method"] == "GET"
@@ -102,7 +106,9 @@ class TestHooks:
         async def take(connection_id: str) -> None: ...
 
         async with edge_of(app, api_body_max_bytes=1024) as client:
-            answer = await client.post("/hooks/con_1", content=b"x" * 5000, headers={"X-Request-ID": "delivery-1"})
+            answer = await client.post(
+                "/hooks/con_1", content=b"x" * 5000, headers={"X-Request-ID": "delivery-1"}
+            )
 
         assert answer.status_code == 200
         assert answer.headers["x-request-id"] == "delivery-1"

@@ -113,5 +113,3 @@ class TestWalk:
             second = await keys.page(PageRequest(10, first.next_cursor, "name"), state=None, at=clock.now())
 
         assert [row.name for row in first.rows + second.rows] == ["b", "d", "e", "first key"]
-
-

@@ -74,7 +74,9 @@ async def refuse(how: str, session: Session, payload: Annotated[Any, Body()] = N
         "(:id, 'x', now(), 1, now()), (:id, 'x', now(), 1, now())",
         "killed": "SELECT pg_terminate_backend(pg_backend_pid())",
     }
-    values = {"nul": {"value": "a\x00b"}, "twice": {"id": "00000000-0000-7000-8000-000000000001"}}.get(how, {})
+    values = {"nul": {"value": "a\x00b"}, "twice": {"id": "00000000-0000-7000-8000-000000000001"}}.get(
+        how, {}
+    )
     connection = await session.connection()
     await connection.execute(text(statements[how]), values)
 
@@ -111,7 +113,9 @@ class TestInput:
             ([], [""]),
         ],
     )
-    async def test_every_place_is_pointed_at(self, things: httpx.AsyncClient, sent: Any, pointers: list[str]) -> None:
+    async def test_every_place_is_pointed_at(
+        self, things: httpx.AsyncClient, sent: Any, pointers: list[str]
+    ) -> None:
         found = problem(await things.post("/v1/things", json=sent), 422, "invalid_input")
 
         assert sorted(error["pointer"] for error in found["errors"]) == sorted(pointers)
@@ -123,7 +127,9 @@ class TestInput:
         found = problem(answer, 422, "invalid_input")
         assert {error["pointer"] for error in found["errors"]} == {"path:number", "?limit", "header:x-mood"}
 
-    async def test_an_unknown_parameter_is_refused_with_the_likely_one(self, things: httpx.AsyncClient) -> None:
+    async def test_an_unknown_parameter_is_refused_with_the_likely_one(
+        self, things: httpx.AsyncClient
+    ) -> None:
         found = problem(await things.get("/v1/things/1", params={"limt": 3, "z": 1}), 422, "invalid_input")
 
         assert found["errors"] == [
@@ -132,7 +138,9 @@ class TestInput:
         ]
 
     async def test_the_input_itself_is_not_repeated(self, things: httpx.AsyncClient) -> None:
-        answer = await things.post("/v1/things", json={"name": 5, "canary-free": "canary-value", "parts": "canary-2"})
+        answer = await things.post(
+            "/v1/things", json={"name": 5, "canary-free": "canary-value", "parts": "canary-2"}
+        )
 
         assert "canary-value" not in answer.text
         assert "canary-2" not in answer.text
@@ -145,7 +153,9 @@ class TestInput:
         assert answer.headers["content-type"] == "application/problem+json"
 
     async def test_what_is_not_said_to_be_json(self, things: httpx.AsyncClient) -> None:
-        answer = await things.post("/v1/things", content=b'{"name": "a"}', headers={"Content-Type": "text/plain"})
+        answer = await things.post(
+            "/v1/things", content=b'{"name": "a"}', headers={"Content-Type": "text/plain"}
+        )
 
         problem(answer, 415, "unsupported_media_type")
 
@@ -231,7 +241,9 @@ class TestBody:
                 yield b"x" * 100
             yield b'"}'
 
-        answer = await things.post("/v1/things", content=pieces(), headers={"Content-Type": "application/json"})
+        answer = await things.post(
+            "/v1/things", content=pieces(), headers={"Content-Type": "application/json"}
+        )
 
         problem(answer, 413, "body_too_large")
 
@@ -280,7 +292,9 @@ class TestContract:
     async def test_an_unknown_code_is_a_problem_too(self, things: httpx.AsyncClient) -> None:
         problem(await things.get("/problems/nothing"), 404, "unknown_problem")
 
-    async def test_openapi_knows_the_problem_and_not_the_frameworks_own(self, things: httpx.AsyncClient) -> None:
+    async def test_openapi_knows_the_problem_and_not_the_frameworks_own(
+        self, things: httpx.AsyncClient
+    ) -> None:
         document = body(await things.get("/openapi.json"), 200)
 
         schemas = document["components"]["schemas"]
@@ -288,5 +302,12 @@ class TestContract:
         assert "FieldError" in schemas
         assert "HTTPValidationError" not in str(document)
         answers = document["paths"]["/v1/things"]["post"]["responses"]
-        assert answers["422"]["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
-        assert answers["401"]["content"]["application/problem+json"]["examples"]["unauthenticated"]["value"]["status"] == 401
+        assert answers["422"]["content"]["application/problem+json"]["schema"] == {
+            "$ref": "#/components/schemas/Problem"
+        }
+        assert (
+            answers["401"]["content"]["application/problem+json"]["examples"]["unauthenticated"]["value"][
+                "status"
+            ]
+            == 401
+        )

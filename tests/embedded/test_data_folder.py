@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import EmbeddedPostgres, FolderInUseError
+from app.embedded import EmbeddedPostgres, FolderInUseError, engines
 from app.embedded.data_folder import LONGEST_SOCKET_PATH_BYTES, placed_for, socket_folder
-from app.embedded.engines import POSTGRES_MAJOR, ROOT_FOLDERS, ServerUser, server_user
+from app.embedded.engines import POSTGRES_MAJOR, ServerUser, server_user
 from tests.embedded.conftest import ask, eventually, lives
 
 CLUSTER = f"pg{POSTGRES_MAJOR}"
@@ -182,11 +182,14 @@ def test_a_long_temp_folder_is_not_used_for_sockets(folder: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another user")
-def test_roots_closed_folder_is_answered_with_one_the_servers_can_enter(folder: Path) -> None:
+def test_roots_closed_folder_is_answered_with_one_the_servers_can_enter(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "ROOT_FOLDERS", (folder / "roots",))
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     elsewhere = placed_for(closed / "data", server_user())
-    assert elsewhere.parent in ROOT_FOLDERS
+    assert elsewhere.parent == folder / "roots"
     assert elsewhere == placed_for(closed / "data", server_user())
     assert elsewhere != placed_for(closed / "other", server_user())
     assert placed_for(folder / "open", server_user()) == folder / "open"

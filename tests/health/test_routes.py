@@ -7,11 +7,10 @@ import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from app.core.db.engine import create_engine
 from app.core.db.session import Database
 from app.embedded.redis import EmbeddedRedis
 from app.health.checks import Backlog
-from tests.support.application import Api, body, rooms_app
+from tests.support.application import Api, body, running
 from tests.support.database import make_settings
 
 
@@ -23,13 +22,11 @@ def probe(queue: str, *, late: int) -> object:
 
 
 async def test_live_needs_nothing() -> None:
-    settings = make_settings("postgresql://nobody@127.0.0.1:1/none")
-    database = Database(create_engine(settings, application_name="tests"))
-    transport = httpx.ASGITransport(app=rooms_app(settings, database))
-    async with httpx.AsyncClient(transport=transport, base_url="http://parhelion.test") as client:
-        assert body(await client.get("/health/live"), 200) == {"status": "ok"}
-        ready = body(await client.get("/health/ready"), 503)
-    await database.aclose()
+    async with running(make_settings("postgresql://nobody@127.0.0.1:1/none")) as application:
+        transport = httpx.ASGITransport(app=application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://parhelion.test") as client:
+            assert body(await client.get("/health/live"), 200) == {"status": "ok"}
+            ready = body(await client.get("/health/ready"), 503)
 
     assert ready["status"] == "unavailable"
     assert ready["checks"][0]["name"] == "postgres"
@@ -44,22 +41,24 @@ async def test_ready_without_redis_is_degraded(client: httpx.AsyncClient) -> Non
 
 
 async def test_ready_with_redis_and_after_it_died(
-    rooms: FastAPI, client: httpx.AsyncClient, redis_server: EmbeddedRedis
+    application: FastAPI, client: httpx.AsyncClient, redis_server: EmbeddedRedis
 ) -> None:
     redis = Redis.from_url(redis_server.url)
-    rooms.state.redis = redis
+    application.state.redis = redis
     assert body(await client.get("/health/ready"), 200)["status"] == "ok"
     await redis.aclose()
 
-    rooms.state.redis = gone = Redis.from_url("redis://127.0.0.1:1/0")
+    application.state.redis = gone = Redis.from_url("redis://127.0.0.1:1/0")
     found = body(await client.get("/health/ready"), 200)
     await gone.aclose()
 
     assert found["status"] == "degraded"
 
 
-async def test_a_database_that_hangs_is_not_waited_for(rooms: FastAPI, client: httpx.AsyncClient) -> None:
-    database: Database = rooms.state.database
+async def test_a_database_that_hangs_is_not_waited_for(
+    application: FastAPI, client: httpx.AsyncClient
+) -> None:
+    database: Database = application.state.database
     holders = [database.transaction() for _ in range(5)]
     sessions = [await holder.__aenter__() for holder in holders]
     for session in sessions:
@@ -74,8 +73,10 @@ async def test_a_database_that_hangs_is_not_waited_for(rooms: FastAPI, client: h
 
 
 @pytest.mark.parametrize(("late", "status", "word"), [(0, 200, "ok"), (10, 200, "ok"), (11, 503, "behind")])
-async def test_backlog(rooms: FastAPI, client: httpx.AsyncClient, late: int, status: int, word: str) -> None:
-    rooms.state.backlog_probes = [probe("inbox_message", late=0), probe("outbound_command", late=late)]
+async def test_backlog(
+    application: FastAPI, client: httpx.AsyncClient, late: int, status: int, word: str
+) -> None:
+    application.state.backlog_probes = [probe("inbox_message", late=0), probe("outbound_command", late=late)]
 
     found = body(await client.get("/health/backlog"), status)
     metrics = (await client.get("/metrics")).text
@@ -91,6 +92,8 @@ async def test_metrics_hold_nothing_of_a_tenant(api: Api, client: httpx.AsyncCli
     answer = await client.get("/metrics")
 
     assert answer.headers["content-type"].startswith("text/plain")
-    assert 'parhelion_http_requests_total{method="GET",route="/v1/api-keys",status_class="2xx"}' in answer.text
+    assert (
+        'parhelion_http_requests_total{method="GET",route="/v1/api-keys",status_class="2xx"}' in answer.text
+    )
     assert api.tenant_id.hex not in answer.text
     assert 'parhelion_hook_deliveries_total{outcome="bad_signature"}' in answer.text

@@ -1,6 +1,7 @@
 """The service as tests meet it: over HTTP, with a key, against real stores."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
@@ -11,19 +12,14 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
-from app.auth import routes as auth_routes
 from app.auth import service as auth
 from app.auth.schemas import Scope
-from app.connections import routes as connection_routes
-from app.connections.pool import ConnectorPool
 from app.connectors import registry
-from app.core import contract, ids, problems
+from app.core import ids
 from app.core.config import Settings
-from app.core.crypto import Vault
-from app.core.db.session import Database
-from app.core.http.budget import BudgetStore
-from app.core.middleware import Edge
-from app.health import routes as health_routes
+from app.core.db.session import Database, SilentDoorbell
+from app.main import create_app
+from app.sandbox.serving import serving
 from app.tenants import service as tenants
 
 _numbers = count(1)
@@ -36,35 +32,27 @@ def testdesk(monkeypatch: pytest.MonkeyPatch) -> str:
     return "testdesk"
 
 
-def rooms_app(settings: Settings, database: Database) -> FastAPI:
-    """The rooms of this folder's tests put together: tenants, keys, connections, health."""
-    app = FastAPI(title="Parhelion")
-    app.state.settings = settings
-    app.state.database = database
-    app.state.vault = Vault.from_settings(settings)
-    app.state.budgets = BudgetStore()
-    app.state.connectors = ConnectorPool(database, app.state.vault, app.state.budgets, settings)
-    app.state.backlog_probes = []
-    app.state.redis = None
-    for router in (
-        auth_routes.router,
-        connection_routes.kinds_router,
-        connection_routes.router,
-        health_routes.router,
-    ):
-        app.include_router(router)
-    problems.install(app)
-    contract.install(app)
-    app.add_middleware(Edge, settings=settings)
-    return app
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The service's application with everything open, as a server would run it, without a socket."""
+    app = create_app(settings, doorbell=SilentDoorbell())
+    async with app.router.lifespan_context(app):
+        yield app
 
 
 @pytest_asyncio.fixture
-async def rooms(settings: Settings, database: Database) -> AsyncIterator[FastAPI]:
-    """An application of the rooms."""
-    app = rooms_app(settings, database)
-    yield app
-    await app.state.connectors.aclose()
+async def application(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application, open, on the test's database. Redis is away unless ``settings`` say otherwise."""
+    async with running(settings) as app:
+        yield app
+
+
+@pytest_asyncio.fixture
+async def live_url(settings: Settings) -> AsyncIterator[str]:
+    """The service on a real socket: its base address. Webhooks and flows meet it there."""
+    app = create_app(settings, doorbell=SilentDoorbell())
+    async with serving(app) as url:
+        yield url
 
 
 @dataclass(frozen=True)
@@ -134,9 +122,9 @@ MakeApi = Callable[..., Awaitable[Api]]
 
 
 @pytest_asyncio.fixture
-async def client(rooms: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client of the rooms, without a key."""
-    transport = httpx.ASGITransport(app=rooms)
+async def client(application: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the application, without a key and without a socket."""
+    transport = httpx.ASGITransport(app=application)
     async with httpx.AsyncClient(transport=transport, base_url="http://parhelion.test") as found:
         yield found
 

@@ -2,33 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from importlib import import_module
 from itertools import count
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.core.config import Settings, generate_key
-from app.core.db.base import metadata
 from app.core.db.engine import create_engine
 from app.core.db.session import Database
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.redis import EmbeddedRedis
+from app.schema import upgrade
 
-ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = "template_parhelion"
 _numbers = count(1)
-
-
-def import_models() -> None:
-    """Import every table, so that the metadata is complete."""
-    import_module("app.core.db.idempotency")
-    for path in sorted((ROOT / "app").glob("*/models.py")):
-        import_module(f"app.{path.parent.name}.models")
 
 
 def address(server_url: str, database: str) -> str:
@@ -47,18 +38,6 @@ async def administer(server_url: str, *statements: str) -> None:
         await engine.dispose()
 
 
-async def _build_template(server_url: str) -> None:
-    await administer(server_url, f"CREATE DATABASE {TEMPLATE}")
-    url = address(server_url, TEMPLATE)
-    engine = create_async_engine(url, poolclass=NullPool)
-    try:
-        async with engine.begin() as connection:
-            import_models()
-            await connection.run_sync(metadata.create_all)
-    finally:
-        await engine.dispose()
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """The PostgreSQL of this test process, running."""
@@ -72,8 +51,9 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def template_url(postgres_server: EmbeddedPostgres) -> str:
-    """The server's address, once the template database is built."""
-    asyncio.run(_build_template(postgres_server.url))
+    """The server's address, once the template database is built the way operators build theirs: by migrating."""
+    asyncio.run(administer(postgres_server.url, f"CREATE DATABASE {TEMPLATE}"))
+    upgrade(address(postgres_server.url, TEMPLATE))
     return postgres_server.url
 
 
@@ -111,6 +91,15 @@ BEGIN
   END LOOP;
 END $$
 """
+
+
+@pytest_asyncio.fixture
+async def redis_url(redis_server: EmbeddedRedis) -> AsyncIterator[str]:
+    """An empty Redis: for ``make_settings(database_url, redis_url)``."""
+    client = Redis.from_url(redis_server.url)
+    await client.flushall()
+    await client.aclose()
+    yield redis_server.url
 
 
 @pytest_asyncio.fixture

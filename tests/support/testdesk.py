@@ -55,7 +55,10 @@ class TestDeskCredentials(BaseModel):
 class Remote:
     """What the "other side" of one address is told to say, and what it saw."""
 
-    checks: tuple[Check, ...] = (Check("address", Verdict.OK, "It answers."), Check("token", Verdict.OK, "Accepted."))
+    checks: tuple[Check, ...] = (
+        Check("address", Verdict.OK, "It answers."),
+        Check("token", Verdict.OK, "Accepted."),
+    )
     on_check: Callable[[], Awaitable[tuple[Check, ...]]] | None = None
     failure: DeskError | None = None
     opened: list[tuple[str, str]] = field(default_factory=list)

@@ -7,6 +7,7 @@ twenty calls with a wrong secret are one failed log-in, not twenty."""
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -30,7 +31,15 @@ _LOGIN_ADVICE = (
 class TokenSource:
     """The present access token of one API application."""
 
-    def __init__(self, http: AsyncClient, config: HaloConfig, credentials: HaloCredentials) -> None:
+    def __init__(
+        self,
+        http: AsyncClient,
+        config: HaloConfig,
+        credentials: HaloCredentials,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
         self._http = http
         self._config = config
         self._credentials = credentials
@@ -38,28 +47,29 @@ class TokenSource:
         self.granted_scope: str | None = None
         self._token: str | None = None
         self._renew_at = 0.0
-        self._attempts = 0
+        self._finished = 0
         self._failure: CallFailed | None = None
 
     async def token(self) -> str:
         """A token that is good for a while yet. Raises :class:`CallFailed` when none is to be had."""
-        if self._token is not None and time.monotonic() < self._renew_at:
+        if self._token is not None and self._monotonic() < self._renew_at:
             return self._token
-        seen = self._attempts
+        finished = self._finished
         async with self._lock:
-            if self._token is not None and time.monotonic() < self._renew_at:
+            if self._token is not None and self._monotonic() < self._renew_at:
                 return self._token
-            if self._failure is not None and self._attempts != seen:
+            if self._failure is not None and self._finished != finished:
                 raise self._failure
-            self._attempts += 1
             try:
                 self._token, lifetime_seconds = await self._fetch()
             except CallFailed as failure:
                 self._failure = failure
                 raise
+            finally:
+                self._finished += 1
             self._failure = None
             # A token that lives shorter than the margin is used for half its life.
-            self._renew_at = time.monotonic() + max(
+            self._renew_at = self._monotonic() + max(
                 lifetime_seconds - RENEW_EARLY_SECONDS, lifetime_seconds / 2
             )
             return self._token

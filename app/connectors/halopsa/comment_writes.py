@@ -94,7 +94,7 @@ async def _save(client: HaloClient, items: Sequence[_NewComment]) -> dict[str, F
             client, "/Actions", _looker(client), _COMMENTS_PER_CALL, _no_dates(client)
         )
         if client.learnt.hidden_markers_kept is None:
-            # Without a marker that stays a lost answer could not be looked up: one comment tells, the rest follow.
+            # Without a marker that stays, a lost answer could not be looked up: one comment tells first.
             await _learn_markers(client, todo[0], (await batch.save(todo[:1]))[todo[0].key])
         found = await batch.save([item for item in todo if item.key not in batch.fates])
         fates |= found

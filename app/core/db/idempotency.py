@@ -16,8 +16,8 @@ RETENTION_HOURS = 24
 
 
 class IdempotencyRecord(TenantRow, table=True):
-    """One answer that is given again to the same request under the same key. It is written in the transaction of
-    the effect: there is no effect without its record and no record without its effect."""
+    """One answer that is given again to the same request under the same key. It is written in the transaction
+    of the effect: there is no effect without its record and no record without its effect."""
 
     __tablename__ = "idempotency_record"
     __table_args__ = (

@@ -1,6 +1,7 @@
 """The base of every room's repository: reads and writes of one table, always inside one tenant.
 
-A repository is made with a session and a tenant, so that a query without a tenant cannot be written by forgetting it.
+A repository is made with a session and a tenant, so that a query without a tenant cannot be written by
+forgetting it.
 """
 
 from typing import ClassVar, Generic, TypeVar
@@ -32,15 +33,16 @@ class TenantRepository(Generic[RowT]):
         return select(model).where(col(model.tenant_id) == self.tenant_id)
 
     async def find(self, row_id: UUID, *, lock: bool = False) -> RowT | None:
-        """The row, or ``None`` when it does not exist or is another tenant's. ``lock`` holds it until commit."""
+        """The row, or ``None`` when it does not exist or is another tenant's. ``lock`` holds it until
+        commit."""
         statement = self.rows().where(col(self.model.id) == row_id)
         if lock:
             statement = statement.with_for_update()
         return (await self.session.exec(statement)).one_or_none()
 
     async def get(self, row_id: UUID, *, lock: bool = False) -> RowT:
-        """The row. Raises :class:`~app.core.errors.NotFound`, in the same words whether it is absent or another
-        tenant's."""
+        """The row. Raises :class:`~app.core.errors.NotFound`, in the same words whether it is absent or
+        another tenant's."""
         row = await self.find(row_id, lock=lock)
         if row is None:
             raise NotFound(

@@ -5,6 +5,7 @@ webhooks).
 import uuid
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from app.sandbox.halopsa import render
 from app.sandbox.halopsa.batches import Commit, Shape, save_all
@@ -165,7 +166,7 @@ def _check_webhook(found: Row, before: Row | None) -> None:
     if before is None and not found.get("name"):
         raise Refused(400, "Webhook name was required")
     url: str = found.get("url") or ("" if before is None else before["url"])
-    if not url.startswith(("http://", "https://")):
+    if not _is_address(url):
         raise Refused(400, "Payload URL was required")
     if found.get("authentication_type", 0) not in _AUTHENTICATIONS:
         raise Refused(
@@ -173,6 +174,14 @@ def _check_webhook(found: Row, before: Row | None) -> None:
         )
     if found.get("content_type", "application/json") not in ("application/json", ""):
         raise Refused(400, "The content type is application/json")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _fresh(world: "TenantWorld") -> Row:

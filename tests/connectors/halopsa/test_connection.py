@@ -1,15 +1,19 @@
 """Logging in, the connection test, and what each failure tells a person to do."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
 
 from app.connectors.canonical import Check, DeskError, ErrorClass, Lane, Verdict
+from app.connectors.halopsa.auth import TokenSource
 from app.connectors.halopsa.config import HaloConfig, HaloCredentials
 from app.connectors.halopsa.connection import open_connection
 from app.connectors.registry import OpenContext
+from app.core import clock
 from app.core.http.budget import BudgetStore
+from app.core.http.client import open_client
 from app.sandbox.halopsa.seed import ApplicationSeed, Seed
 from tests.connectors.halopsa.rig import Rig, connect, rigged
 
@@ -27,6 +31,8 @@ NAMES = [
     "clock",
     "call budget",
 ]
+
+CREDENTIALS = HaloCredentials.model_validate({"client_id": "acme-app", "client_secret": "acme-app-secret"})
 
 
 def by_name(checks: Any) -> dict[str, Check]:
@@ -53,19 +59,18 @@ async def test_twenty_calls_with_a_wrong_secret_log_in_once() -> None:
         )
 
 
-async def test_a_token_is_renewed_before_it_expires_and_a_short_one_at_half_its_life(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("app.connectors.halopsa.auth.time.monotonic", lambda: now)
+async def test_a_token_is_renewed_before_it_expires_and_a_short_one_at_half_its_life() -> None:
     for lifetime, good_for in ((3600, 3540.0), (40, 20.0)):
-        async with rigged(switches={"token_lifetime_seconds": lifetime}) as rig:
-            await rig.halo.desk.identity()
-            now += good_for - 1
-            await rig.halo.desk.identity()
-            assert rig.calls("POST /auth/token") == 1
-            now += 1
-            await rig.halo.desk.identity()
+        now = {"seconds": 1000.0}
+        switches = {"token_lifetime_seconds": lifetime}
+        async with rigged(switches=switches) as rig, open_client(allow_private=True) as http:
+            config = HaloConfig(base_url=rig.url)
+            source = TokenSource(http, config, CREDENTIALS, monotonic=partial(now.__getitem__, "seconds"))
+            first = await source.token()
+            now["seconds"] += good_for - 1
+            assert await source.token() == first
+            now["seconds"] += 1
+            assert await source.token() != first
             assert rig.calls("POST /auth/token") == 2
 
 
@@ -218,8 +223,6 @@ async def test_server_time_follows_the_other_clock(rig: Rig) -> None:
     rig.world.skew_seconds = 3600.0
     ahead = (await rig.halo.desk.server_time()) - (await rig.halo.desk.server_time())
     assert abs(ahead.total_seconds()) < 2
-    from app.core import clock
-
     assert ((await rig.halo.desk.server_time()) - clock.now()).total_seconds() == pytest.approx(3600, abs=2)
 
 
@@ -228,7 +231,7 @@ async def test_each_call_is_reported_to_the_metrics_without_ids() -> None:
     async with rigged() as rig:
         halo = open_connection(
             HaloConfig(base_url=rig.url),
-            HaloCredentials.model_validate({"client_id": "acme-app", "client_secret": "acme-app-secret"}),
+            CREDENTIALS,
             OpenContext("k", BudgetStore(), allow_private=True, on_call=lambda *call: seen.append(call)),
         )
         try:
@@ -245,12 +248,11 @@ async def test_each_call_is_reported_to_the_metrics_without_ids() -> None:
 
 
 def test_plain_http_needs_a_private_network() -> None:
-    credentials = HaloCredentials.model_validate({"client_id": "a", "client_secret": "b"})
     for given in (
         {"base_url": "http://halo.example"},
         {"base_url": "halo.example", "auth_url": "http://halo.example"},
     ):
         with pytest.raises(DeskError) as caught:
-            open_connection(HaloConfig.model_validate(given), credentials, OpenContext("k", BudgetStore()))
+            open_connection(HaloConfig.model_validate(given), CREDENTIALS, OpenContext("k", BudgetStore()))
         assert caught.value.error is ErrorClass.MISCONFIGURED
         assert "https" in caught.value.next_step

@@ -47,7 +47,7 @@ class Tenant:
         """DELETE below /api."""
         return await self.client.delete(f"{self.base_url}/api{path}", params=params)
 
-    async def control(self, method: str, path: str, body: Any = None, **params: Any) -> Response:
+    async def control(self, method: str, path: str, body: Any = None, /, **params: Any) -> Response:
         """A control request about this tenant."""
         root = self.base_url.rsplit("/", 1)[0]
         url = f"{root}/_sandbox/tenants/{self.world.name}{path}"
