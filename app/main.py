@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+import app.tables  # noqa: F401  foreign keys name tables of rooms this process may not have imported
 from app import __version__, api
 from app.connections.service import ConnectorPool
 from app.core import clock, contract, problems
@@ -29,7 +30,9 @@ a person can do something, a `next_step`. Creating requests take an `Idempotency
 """
 
 
-def _probe(database: Database, queue: str, measure: Callable[..., Awaitable[tuple[int, int, float]]]) -> BacklogProbe:
+def _probe(
+    database: Database, queue: str, measure: Callable[..., Awaitable[tuple[int, int, float]]]
+) -> BacklogProbe:
     async def probe() -> Backlog:
         async with database.transaction() as session:
             late = clock.now() - timedelta(seconds=LATE_AFTER_SECONDS)

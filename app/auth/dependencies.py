@@ -15,8 +15,7 @@ _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="ApiKey",
     bearerFormat="phk_…",
-    description="An API key of your tenant: `Authorization: Bearer phk_…`. The first one is made by "
-    "`parhelion init`.",
+    description="An API key of your tenant: `Authorization: Bearer phk_…`. The first one is made by `parhelion init`.",
 )
 
 

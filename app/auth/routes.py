@@ -12,7 +12,7 @@ from app.auth.repository import ApiKeyRepository
 from app.auth.schemas import ApiKeyCreated, ApiKeyIn, ApiKeyOut, Principal
 from app.core import clock, ids
 from app.core.db.session import Session
-from app.core.errors import Forbidden, NotFound, PreconditionFailed, PreconditionRequired
+from app.core.errors import Forbidden, Invalid, NotFound, PreconditionFailed, PreconditionRequired
 from app.core.idempotency import KeyInFlight, KeyReused
 from app.core.pagination import Page, PageRequest, paging
 from app.core.preconditions import ETAG_HEADER, IfMatch, IfNoneMatch, versioned
@@ -40,9 +40,8 @@ def _out(row: ApiKey) -> ApiKeyOut:
     "",
     status_code=status.HTTP_201_CREATED,
     summary="Make an API key",
-    description="The key is shown in this answer and never again. A key cannot make keys with scopes it "
-    "lacks.",
-    responses={**problems(Forbidden, ScopeNotHeld, KeyInFlight, KeyReused), 201: ETAG_HEADER},
+    description="The key is shown in this answer and never again. A key cannot make keys with scopes it lacks.",
+    responses={**problems(Forbidden, ScopeNotHeld, KeyInFlight, Invalid, KeyReused), 201: ETAG_HEADER},
 )
 async def create_api_key(
     principal: Writer, session: Session, _key: Idempotent, wanted: ApiKeyIn, response: Response
@@ -52,7 +51,7 @@ async def create_api_key(
         session,
         principal.tenant_id,
         name=wanted.name,
-        scopes=wanted.scopes,
+        scopes=frozenset(wanted.scopes),
         expires_at=wanted.expires_at,
         issuer=principal,
     )

@@ -76,13 +76,11 @@ class ApiKeyIn(In):
     """A key to be made."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"name": "dashboard", "scopes": ["connections:read", "tickets:read"]}]
-        }
+        json_schema_extra={"examples": [{"name": "dashboard", "scopes": ["connections:read", "tickets:read"]}]}
     )
 
     name: Annotated[str, _NAME]
-    scopes: frozenset[Scope] = Field(min_length=1, description="What the key may do.")
+    scopes: list[Scope] = Field(min_length=1, max_length=30, description="What the key may do.")
     expires_at: Annotated[AwareDatetime, AfterValidator(_in_future)] | None = Field(
         default=None, description="When it stops working; never when absent."
     )
@@ -109,9 +107,7 @@ class ApiKeyCreated(ApiKeyOut):
     """A key that was just made, with the text that is shown this once."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{**_KEY_EXAMPLE, "key": "phk_a8Kd02mQ_0000000000000000000000000000000000000"}]
-        }
+        json_schema_extra={"examples": [{**_KEY_EXAMPLE, "key": "phk_a8Kd02mQ_0000000000000000000000000000000000000"}]}
     )
 
     key: str = Field(description="The key itself. It is not stored and cannot be shown again.")

@@ -85,9 +85,7 @@ async def revoke_key(session: AsyncSession, tenant_id: UUID, key_id: UUID, expec
     row = await keys.get(key_id, lock=True)
     expected.check(row)
     if row.revoked_at is not None:
-        raise KeyRevoked(
-            "This key is revoked already.", next_step="Nothing to do: it does not work any more."
-        )
+        raise KeyRevoked("This key is revoked already.", next_step="Nothing to do: it does not work any more.")
     if [admin.id for admin in admins] == [row.id]:
         raise LastAdminKey(
             "No other active key of this tenant has the admin scope.",

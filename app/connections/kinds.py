@@ -32,9 +32,7 @@ def kind_named(name: str) -> ConnectorKind:
 def default_verifier(kind: ConnectorKind) -> Verifier:
     """How webhooks of this kind prove their sender unless the caller says otherwise."""
     found = getattr(kind, "verifier", None)
-    return (
-        HmacVerifier(header=_SIGNATURE_HEADER) if found is None else verifier_adapter.validate_python(found)
-    )
+    return HmacVerifier(header=_SIGNATURE_HEADER) if found is None else verifier_adapter.validate_python(found)
 
 
 def checked_config(kind: ConnectorKind, config: Mapping[str, Any]) -> BaseModel:
@@ -42,9 +40,7 @@ def checked_config(kind: ConnectorKind, config: Mapping[str, Any]) -> BaseModel:
     try:
         return kind.config.model_validate(dict(config))
     except ValidationError as error:
-        raise _invalid(
-            error, "config", f"The configuration does not fit a {kind.title} connection."
-        ) from None
+        raise _invalid(error, "config", f"The configuration does not fit a {kind.title} connection.") from None
 
 
 def checked_credentials(kind: ConnectorKind, credentials: Mapping[str, Any]) -> BaseModel:
@@ -64,9 +60,7 @@ def _invalid(error: ValidationError, field: str, detail: str, *, quiet: bool = F
         detail,
         next_step="Correct what is listed under errors. GET /v1/connection-kinds shows what each kind takes.",
         pointers=tuple(
-            Pointer(
-                f"/{field}{one.pointer}", one.message if not quiet or one.message in plain else "is not valid"
-            )
+            Pointer(f"/{field}{one.pointer}", one.message if not quiet or one.message in plain else "is not valid")
             for one in found
         ),
     )

@@ -134,8 +134,7 @@ class ConnectorPool:
         except UndecipherableError as error:
             raise ConnectionBroken(
                 f"The credentials of '{row.name}' cannot be decrypted: {error}",
-                next_step="Put the missing key back into PARHELION_SECRET_KEYS, or store the credentials "
-                "again.",
+                next_step="Put the missing key back into PARHELION_SECRET_KEYS, or store the credentials again.",
             ) from None
         if found is None:
             raise ConnectionBroken(
@@ -152,8 +151,7 @@ class ConnectorPool:
             # Only the type is shown: the error's text would repeat the credentials.
             raise ConnectionBroken(
                 f"The stored settings of '{row.name}' do not fit this version ({type(error).__name__}).",
-                next_step="Read the connection, correct its config with PATCH and store the credentials "
-                "again.",
+                next_step="Read the connection, correct its config with PATCH and store the credentials again.",
             ) from None
         context = OpenContext(
             budget_key=_budget_key(row, config),
@@ -239,9 +237,7 @@ def _budget_key(row: Connection, config: BaseModel) -> str:
     remote = getattr(config, "base_url", None)
     if remote is None:
         return f"{row.kind}:{row.id}"
-    return f"{row.kind}:" + stable_key(
-        str(row.tenant_id), str(remote), str(getattr(config, "tenant", "") or "")
-    )
+    return f"{row.kind}:" + stable_key(str(row.tenant_id), str(remote), str(getattr(config, "tenant", "") or ""))
 
 
 def _keep(kept: OrderedDict[UUID, ValueT], key: UUID, value: ValueT, most: int) -> None:

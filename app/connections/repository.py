@@ -81,9 +81,7 @@ async def forget_secrets(session: AsyncSession, connection_id: UUID) -> None:
     await session.exec(delete(ConnectionSecret).where(col(ConnectionSecret.connection_id) == connection_id))
 
 
-async def secrets_after(
-    session: AsyncSession, last: UUID | None, *, limit: int
-) -> Sequence[ConnectionSecret]:
+async def secrets_after(session: AsyncSession, last: UUID | None, *, limit: int) -> Sequence[ConnectionSecret]:
     """The next secrets of all tenants in the order of their ids, locked: for sealing them again."""
     statement = select(ConnectionSecret).order_by(col(ConnectionSecret.id)).limit(limit).with_for_update()
     if last is not None:

@@ -41,7 +41,7 @@ from app.core import ids
 from app.core.config import Settings
 from app.core.crypto import Vault
 from app.core.db.session import Session, database_of
-from app.core.errors import Forbidden, NotFound, PreconditionFailed, PreconditionRequired
+from app.core.errors import Forbidden, Invalid, NotFound, PreconditionFailed, PreconditionRequired
 from app.core.idempotency import KeyInFlight, KeyReused
 from app.core.pagination import Page, PageRequest, paging
 from app.core.preconditions import ETAG_HEADER, IfMatch, IfNoneMatch, versioned
@@ -109,9 +109,7 @@ def _out(row: Connection, settings: Settings) -> ConnectionOut:
     return ConnectionOut.model_validate(_shown(row, settings))
 
 
-@kinds_router.get(
-    "", summary="List the kinds of outside systems that can be connected", responses=problems(Forbidden)
-)
+@kinds_router.get("", summary="List the kinds of outside systems that can be connected", responses=problems(Forbidden))
 async def list_connection_kinds(principal: Reader) -> list[KindOut]:
     """Every kind with the JSON Schemas of what it needs."""
     found = [registry.kind(name) for name in sorted(registry.KINDS)]
@@ -135,7 +133,7 @@ async def list_connection_kinds(principal: Reader) -> list[KindOut]:
     "shown in "
     "this answer and never again; credentials are never shown.",
     responses={
-        **problems(Forbidden, errors.NameTaken, errors.UnknownKind, KeyInFlight, KeyReused),
+        **problems(Forbidden, errors.NameTaken, Invalid, errors.UnknownKind, KeyInFlight, KeyReused),
         201: ETAG_HEADER,
     },
 )
@@ -152,9 +150,7 @@ async def create_connection(
     made = await service.create(session, vault, principal.tenant_id, wanted)
     response.headers["Location"] = f"/v1/connections/{ids.public('con', made.row.id)}"
     response.headers["ETag"] = f'"{made.row.version}"'
-    return ConnectionWithSecret.model_validate(
-        {**_shown(made.row, settings), "webhook_secret": made.webhook_secret}
-    )
+    return ConnectionWithSecret.model_validate({**_shown(made.row, settings), "webhook_secret": made.webhook_secret})
 
 
 @router.get("", summary="List the connections of your tenant", responses=problems(Forbidden))
@@ -165,9 +161,7 @@ async def list_connections(
     page: Annotated[PageRequest, Depends(paging("created_at", "name", "updated_at"))],
     kind: Annotated[str | None, Query(max_length=60, description="Only this kind.")] = None,
     state: Annotated[StateFilter | None, Query(description="Only connections in this state.")] = None,
-    name: Annotated[
-        str | None, Query(max_length=200, description="Only names that contain this, any case.")
-    ] = None,
+    name: Annotated[str | None, Query(max_length=200, description="Only names that contain this, any case.")] = None,
 ) -> Page[ConnectionOut]:
     """The tenant's connections."""
     connections = ConnectionRepository(session, principal.tenant_id)
@@ -215,9 +209,7 @@ async def update_connection(
     response: Response,
 ) -> ConnectionWithSecret:
     """Change a connection's name, configuration, credentials or verifier."""
-    changed = await service.update(
-        session, vault, principal.tenant_id, connection_id, patch=patch, expected=expected
-    )
+    changed = await service.update(session, vault, principal.tenant_id, connection_id, patch=patch, expected=expected)
     response.headers["ETag"] = f'"{changed.row.version}"'
     return ConnectionWithSecret.model_validate(
         {**_shown(changed.row, settings), "webhook_secret": changed.webhook_secret}
@@ -232,7 +224,7 @@ async def update_connection(
     "delivery is lost while the other side changes over. New credentials are used at once.",
     responses={
         **_CHANGE,
-        **problems(Forbidden, NotFound, errors.IllegalMove, errors.SecretNotNeeded, KeyInFlight, KeyReused),
+        **problems(Forbidden, NotFound, errors.IllegalMove, errors.SecretNotNeeded, KeyInFlight, Invalid, KeyReused),
     },
 )
 async def rotate_connection_secret(
@@ -256,9 +248,7 @@ async def rotate_connection_secret(
         purpose=wanted.purpose,
         webhook_secret=rotated.webhook_secret,
         previous_valid_until=rotated.previous_valid_until,
-        next_step=f"{path}/webhooks puts the new secret into the other side."
-        if webhook
-        else f"{path}/test tries it.",
+        next_step=f"{path}/webhooks puts the new secret into the other side." if webhook else f"{path}/test tries it.",
         version=rotated.row.version,
     )
 
@@ -274,9 +264,7 @@ async def pause_connection(
     response: Response,
 ) -> ConnectionOut:
     """Stop work; webhooks are still taken and kept for later."""
-    row = await service.pause(
-        session, principal.tenant_id, connection_id, reason=wanted.reason, expected=expected
-    )
+    row = await service.pause(session, principal.tenant_id, connection_id, reason=wanted.reason, expected=expected)
     response.headers["ETag"] = f'"{row.version}"'
     return _out(row, settings)
 
@@ -353,9 +341,7 @@ async def register_webhook(
     return _webhook(state, settings, connection_id)
 
 
-@router.get(
-    "/{connection_id}/webhooks", summary="Look at our webhook as the other side holds it", responses=_REMOTE
-)
+@router.get("/{connection_id}/webhooks", summary="Look at our webhook as the other side holds it", responses=_REMOTE)
 async def inspect_webhook(
     principal: Reader, prober: ProberOf, settings: SettingsOf, connection_id: ids.ConnectionId
 ) -> WebhookOut:
@@ -365,24 +351,16 @@ async def inspect_webhook(
 
 
 def _webhook(state: HookState, settings: Settings, connection_id: UUID) -> WebhookOut:
-    return WebhookOut.of(
-        state, hook_url=hook_url_of(settings.public_url, connection_id), label=label_of(connection_id)
-    )
+    return WebhookOut.of(state, hook_url=hook_url_of(settings.public_url, connection_id), label=label_of(connection_id))
 
 
-@router.delete(
-    "/{connection_id}/webhooks", summary="Remove our webhooks from the other side", responses=_REMOTE
-)
-async def remove_webhooks(
-    principal: Writer, prober: ProberOf, connection_id: ids.ConnectionId
-) -> WebhooksRemoved:
+@router.delete("/{connection_id}/webhooks", summary="Remove our webhooks from the other side", responses=_REMOTE)
+async def remove_webhooks(principal: Writer, prober: ProberOf, connection_id: ids.ConnectionId) -> WebhooksRemoved:
     """Remove every webhook of ours there."""
     return WebhooksRemoved(removed=await prober.remove_webhooks(principal.tenant_id, connection_id))
 
 
-@router.get(
-    "/{connection_id}/picklists", summary="What the other side lets one choose from", responses=_REMOTE
-)
+@router.get("/{connection_id}/picklists", summary="What the other side lets one choose from", responses=_REMOTE)
 async def get_picklists(principal: Reader, prober: ProberOf, connection_id: ids.ConnectionId) -> PicklistsOut:
     """Statuses, priorities, ticket types, outcomes, teams and clients as they are there now."""
     return PicklistsOut.of(await prober.picklists(principal.tenant_id, connection_id))

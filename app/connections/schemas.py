@@ -62,9 +62,7 @@ class ConnectionIn(In):
     )
 
     kind: str = Field(min_length=1, max_length=60, description="A name from GET /v1/connection-kinds.")
-    name: str = Field(
-        min_length=1, max_length=200, description="Your name for it, unique among living connections."
-    )
+    name: str = Field(min_length=1, max_length=200, description="Your name for it, unique among living connections.")
     config: dict[str, Any] = Field(description="What the kind needs to know; no secrets.")
     credentials: dict[str, Any] = Field(description="Stored encrypted and never returned.")
     verifier: Verifier | None = Field(
@@ -83,9 +81,7 @@ class ConnectionPatch(In):
     name: str | None = Field(default=None, min_length=1, max_length=200)
     config: dict[str, Any] | None = Field(default=None, description="Replaces the whole configuration.")
     credentials: dict[str, Any] | None = Field(default=None, description="Replaces the stored credentials.")
-    verifier: Verifier | None = Field(
-        default=None, description="Replaces the way webhooks prove their sender."
-    )
+    verifier: Verifier | None = Field(default=None, description="Replaces the way webhooks prove their sender.")
 
     @field_validator("name", "config", "credentials", "verifier", mode="before")
     @classmethod
@@ -203,15 +199,13 @@ class RotateOut(Out):
             "purpose": "webhook",
             "webhook_secret": _SECRET,
             "previous_valid_until": "2026-02-04T09:15:00.000000Z",
-            "next_step": f"POST /v1/connections/{_EXAMPLE_ID}/webhooks puts the new secret into the other side.",
+            "next_step": f"POST /v1/connections/{_EXAMPLE_ID}/webhooks puts it into the other side.",
             "version": 3,
         }
     )
 
     purpose: Purpose
-    webhook_secret: str | None = Field(
-        description="Shown this once; null for credentials and for one you supplied."
-    )
+    webhook_secret: str | None = Field(description="Shown this once; null for credentials and for one you supplied.")
     previous_valid_until: datetime | None
     next_step: str
     version: int

@@ -71,9 +71,7 @@ async def rotate(
     return await issue(session, vault, connection, purpose, text)
 
 
-async def active(
-    session: AsyncSession, vault: Vault, connection_id: UUID, purpose: Purpose
-) -> tuple[str, ...]:
+async def active(session: AsyncSession, vault: Vault, connection_id: UUID, purpose: Purpose) -> tuple[str, ...]:
     """The secrets that count now, opened, newest first. Raises ``UndecipherableError``."""
     rows = await repository.active_secrets(session, connection_id, purpose.value, clock.now())
     return tuple(vault.open(row.sealed, place=row.place) for row in rows)

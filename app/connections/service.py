@@ -85,11 +85,7 @@ async def create(session: AsyncSession, vault: Vault, tenant_id: UUID, wanted: C
 def _webhook_secret(verifier: Verifier, supplied: SecretStr | None) -> tuple[str | None, bool]:
     """The secret to store and whether we made it. Raises ``Invalid`` for a supplied one that cannot work."""
     if supplied is None:
-        return (
-            (None, False)
-            if isinstance(verifier, NoVerifier)
-            else (secrets.generate_webhook_secret(verifier), True)
-        )
+        return (None, False) if isinstance(verifier, NoVerifier) else (secrets.generate_webhook_secret(verifier), True)
     if isinstance(verifier, NoVerifier):
         raise SecretNotNeeded(
             "This connection does not verify its sender, so a webhook secret would do nothing.",
@@ -104,9 +100,7 @@ def _webhook_secret(verifier: Verifier, supplied: SecretStr | None) -> tuple[str
     return supplied.get_secret_value(), False
 
 
-async def _refuse_taken_name(
-    connections: ConnectionRepository, name: str, *, besides: UUID | None = None
-) -> None:
+async def _refuse_taken_name(connections: ConnectionRepository, name: str, *, besides: UUID | None = None) -> None:
     if await connections.name_taken(name, besides=besides):
         raise NameTaken(
             f"There is already a connection called '{name}'.",
@@ -115,9 +109,7 @@ async def _refuse_taken_name(
         )
 
 
-async def _locked(
-    session: AsyncSession, tenant_id: UUID, connection_id: UUID, expected: Expected
-) -> Connection:
+async def _locked(session: AsyncSession, tenant_id: UUID, connection_id: UUID, expected: Expected) -> Connection:
     row = await ConnectionRepository(session, tenant_id).get(connection_id, lock=True)
     expected.check(row)
     return row
@@ -125,9 +117,7 @@ async def _locked(
 
 def _refuse_archived(row: Connection) -> None:
     if row.state == State.ARCHIVED:
-        raise IllegalMove(
-            f"'{row.name}' is archived and cannot be changed.", next_step="Make a new connection."
-        )
+        raise IllegalMove(f"'{row.name}' is archived and cannot be changed.", next_step="Make a new connection.")
 
 
 async def _changed(session: AsyncSession, row: Connection) -> Connection:
@@ -170,9 +160,7 @@ async def update(
     return Changed(await _changed(session, row), made)
 
 
-async def _replace_credentials(
-    session: AsyncSession, vault: Vault, row: Connection, credentials: BaseModel
-) -> None:
+async def _replace_credentials(session: AsyncSession, vault: Vault, row: Connection, credentials: BaseModel) -> None:
     text = orjson.dumps(plain(credentials)).decode()
     # Only the newest credentials are ever used, so a grace time would keep the old ones for nothing.
     await secrets.rotate(session, vault, row, Purpose.CREDENTIALS, text, grace_seconds=0)
@@ -216,9 +204,7 @@ async def rotate_secret(
     if wanted.purpose is Purpose.CREDENTIALS:
         if wanted.credentials is None or wanted.webhook_secret is not None:
             raise _only("credentials", "webhook_secret")
-        await _replace_credentials(
-            session, vault, row, checked_credentials(kind_named(row.kind), wanted.credentials)
-        )
+        await _replace_credentials(session, vault, row, checked_credentials(kind_named(row.kind), wanted.credentials))
         row.settings_version += 1
         return Rotated(await _changed(session, row), None, None)
     if wanted.credentials is not None:
@@ -266,23 +252,17 @@ async def pause(
     return await _changed(session, row)
 
 
-async def resume(
-    session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, expected: Expected
-) -> Connection:
+async def resume(session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, expected: Expected) -> Connection:
     """End a pause; the state that follows depends on what was last known of the other side."""
     row = await _locked(session, tenant_id, connection_id, expected)
     if row.state != State.PAUSED:
-        raise IllegalMove(
-            f"'{row.name}' is {row.state}, not paused.", next_step="Nothing to resume.", state=row.state
-        )
+        raise IllegalMove(f"'{row.name}' is {row.state}, not paused.", next_step="Nothing to resume.", state=row.state)
     _move(row, states.resumed(row.health), "resumed")
     row.paused_reason = None
     return await _changed(session, row)
 
 
-async def archive(
-    session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, expected: Expected
-) -> Connection:
+async def archive(session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, expected: Expected) -> Connection:
     """End a connection for good: its webhooks are refused and its secrets are removed."""
     row = await _locked(session, tenant_id, connection_id, expected)
     _move(row, State.ARCHIVED, "archived")

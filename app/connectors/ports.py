@@ -70,12 +70,13 @@ class TicketDesk(Protocol):
 
     async def add_comments(self, drafts: Sequence[CommentDraft]) -> Sequence[WriteResult]: ...
 
-    async def find_ticket(self, marker: str, *, created_after: datetime) -> Ticket | None:
-        """The ticket that carries our marker: asked after an unknown outcome, before creating again."""
+    async def find_tickets(self, markers: Sequence[str], *, created_after: datetime) -> dict[str, Ticket]:
+        """The tickets that carry our markers, by marker, in few calls: asked after unknown outcomes, before creating
+        again. A marker that is absent from the answer is surely not there."""
         ...
 
-    async def find_comment(self, marker: str, *, ticket_id: str, created_after: datetime) -> str | None:
-        """The native id of the comment that carries our marker, or ``None``."""
+    async def find_comments(self, wanted: Sequence[tuple[str, str]], *, created_after: datetime) -> dict[str, str]:
+        """Native ids of the comments that carry our markers, by marker; ``wanted`` are (marker, ticket id) pairs."""
         ...
 
 
@@ -116,4 +117,3 @@ class Connector(Protocol):
     async def aclose(self) -> None:
         """Close sockets."""
         ...
-

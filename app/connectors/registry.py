@@ -40,7 +40,7 @@ def split_batch(body: bytes) -> Sequence[tuple[dict[str, Any], bytes]]:
 
     A single object (the usual case, on the hot path) is parsed once by orjson. Raises ``ValueError`` for
     anything else, and for an empty array: a delivery that says nothing is a fault of the sender's
-    set-up. """
+    set-up."""
     parsed = orjson.loads(body)
     if isinstance(parsed, dict):
         return ((parsed, body),)
@@ -67,7 +67,8 @@ class SideOptions(BaseModel):
         default=None, description="How this desk resolves a ticket: an outcome's id or a resolution code."
     )
     comment_outcome: str | None = Field(
-        default=None, description="How this desk files a public comment: an outcome's id; its default when absent."
+        default=None,
+        description="How this desk files a public comment: an outcome's id; its default when absent.",
     )
 
     def created_ticket_defaults(self) -> Mapping[str, Any]:

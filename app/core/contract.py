@@ -10,8 +10,8 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 
-from app.core.errors import AppError, NotFound
-from app.core.problems import MEDIA_TYPE, Problem, problems
+from app.core.errors import AppError, NotFound, TooLarge
+from app.core.problems import MEDIA_TYPE, MalformedBody, Problem, UnsupportedMediaType, problems
 
 _BY_STATUS = {
     400: "Correct the request and send it again; the same request will be refused again.",
@@ -26,7 +26,7 @@ _BY_STATUS = {
     422: "Correct every place listed under errors and send the request again.",
     428: "Read the resource and send its ETag in the If-Match header.",
     429: "Wait as long as the Retry-After header says.",
-    502: "The outside system refused or failed. Follow the next_step of the answer; nothing is lost on our side.",
+    502: "The outside system refused or failed. Follow the next_step; nothing is lost on our side.",
     503: "Wait as long as the Retry-After header says and send the same request again.",
     504: "The outside system took too long. Try again; look there first if something was being created.",
 }
@@ -109,9 +109,7 @@ async def explain_problem(code: str, request: Request) -> Response:
     """What a problem's code means and what to do about it."""
     kind = kinds().get(code)
     if kind is None:
-        raise UnknownProblem(
-            f"No problem has the code '{code[:60]}'.", next_step="See GET /problems for all codes."
-        )
+        raise UnknownProblem(f"No problem has the code '{code[:60]}'.", next_step="See GET /problems for all codes.")
     shown = explain(kind)
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_page(shown))
@@ -130,10 +128,11 @@ def install(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            _with_problems(generate())
-        assert app.openapi_schema is not None
-        return app.openapi_schema
+        fresh = app.openapi_schema is None
+        document = generate()
+        if fresh:
+            _with_problems(document)
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents for extending the schema
 
@@ -150,7 +149,15 @@ def _with_problems(document: dict[str, Any]) -> None:
     }
     for path in document.get("paths", {}).values():
         for operation in path.values():
+            if "requestBody" in operation:
+                _add_missing(operation, problems(MalformedBody, TooLarge, UnsupportedMediaType))
             if "HTTPValidationError" in str(operation.get("responses", {}).get("422", "")):
                 operation["responses"]["422"] = answered
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
+
+
+def _add_missing(operation: dict[str, Any], answers: dict[int | str, dict[str, Any]]) -> None:
+    """Every route with a body can refuse the body itself; no route has to say so by hand."""
+    for status, answer in answers.items():
+        operation["responses"].setdefault(str(status), answer)

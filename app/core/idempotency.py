@@ -54,7 +54,7 @@ class Caller:
     name: str
 
 
-class Replay(Exception):  # noqa: N818  # not an error: it carries the stored answer past the route
+class Replay(Exception):  # not an error: it carries the stored answer past the route
     """The answer is known; the route must not run."""
 
     def __init__(self, response: Response) -> None:
@@ -115,8 +115,7 @@ def _replayed(record: IdempotencyRecord, digest: str, vault: Vault) -> Response:
         body = vault.open(record.sealed_body, place=_place(record))
     except UndecipherableError:
         raise AnswerUnreadable(
-            "The first request with this Idempotency-Key succeeded, but its answer can no longer be "
-            "decrypted.",
+            "The first request with this Idempotency-Key succeeded, but its answer can no longer be decrypted.",
             next_step="List the resources to find what it created.",
         ) from None
     headers = {str(name): str(value) for name, value in record.response_headers.items()}
@@ -138,9 +137,7 @@ async def answer(request: Request, handler: Callable[[Request], Awaitable[Respon
     if claimed is not None and 200 <= response.status_code < 300:
         record = claimed.record
         record.response_status = response.status_code
-        record.response_headers = {
-            name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
-        }
+        record.response_headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         record.sealed_body = claimed.vault.seal(bytes(response.body).decode(), place=_place(record))
         claimed.session.add(record)
     return response

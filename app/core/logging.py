@@ -28,9 +28,7 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 # Keys that would carry what people wrote. Ticket text has no business in a log.
-_TEXT_KEY = re.compile(
-    r"^(?:body|raw|payload|note|note_html|comment_text|description|summary|html)$", re.IGNORECASE
-)
+_TEXT_KEY = re.compile(r"^(?:body|raw|payload|note|note_html|comment_text|description|summary|html)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
     r"phk_[0-9A-Za-z]{8}_[0-9A-Za-z]+"  # our API keys
     r"|whsec_[0-9A-Za-z+/=_-]+"  # webhook secrets

@@ -65,9 +65,7 @@ def paging(*sorts: str, default: str = "-created_at") -> Callable[..., PageReque
 
     def dependency(
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items on a page.")] = DEFAULT_LIMIT,
-        cursor: Annotated[
-            str | None, Query(max_length=2000, description="`next_cursor` of the page before.")
-        ] = None,
+        cursor: Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before.")] = None,
         sort: Annotated[
             str, Query(description="Order; `-` in front reverses it.", json_schema_extra={"enum": [*allowed]})
         ] = default,
@@ -86,8 +84,7 @@ def paging(*sorts: str, default: str = "-created_at") -> Callable[..., PageReque
 def _bad_cursor() -> Invalid:
     return Invalid(
         "The cursor is not one that this list gave out.",
-        next_step="Send next_cursor exactly as received and with the same sort, or leave it out to start "
-        "again.",
+        next_step="Send next_cursor exactly as received and with the same sort, or leave it out to start again.",
         pointers=(Pointer("?cursor", "is not a cursor of this list in this order"),),
     )
 
@@ -108,9 +105,7 @@ def encode_cursor(sort: str, value: Any, row_id: UUID) -> str:
 def decode_cursor(cursor: str, sort: str, kind: type[Any]) -> tuple[Any, UUID]:
     """The sort value (of type ``kind``) and id in ``cursor``. Raises :class:`Invalid` for anything else."""
     try:
-        blob = base64.b64decode(
-            cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True
-        )
+        blob = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, payload = blob[:6], blob[6:]
         if digest != _digest(payload):
             raise _bad_cursor()

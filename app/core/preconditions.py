@@ -71,9 +71,7 @@ def _expected(
             "A change has to say which version it changes.",
             next_step="Read the resource and send its ETag in the If-Match header.",
         )
-    if if_match.strip() != "*" and not all(
-        tag.startswith('"') and tag.endswith('"') for tag in _tags(if_match)
-    ):
+    if if_match.strip() != "*" and not all(tag.startswith('"') and tag.endswith('"') for tag in _tags(if_match)):
         raise Invalid(
             "The If-Match header is not an entity tag.",
             next_step='Send the ETag exactly as it was read, with its quotes: "3".',
@@ -90,9 +88,7 @@ IfNoneMatch = Annotated[
 ]
 
 
-def versioned(
-    response: Response, row: HasVersion, out: OutT, if_none_match: str | None = None
-) -> OutT | Response:
+def versioned(response: Response, row: HasVersion, out: OutT, if_none_match: str | None = None) -> OutT | Response:
     """``out`` with its ETag set, or a bare 304 when the caller's copy is current."""
     if if_none_match is not None:
         tags = _tags(if_none_match)

@@ -57,9 +57,7 @@ class MethodNotAllowed(AppError):
 class FieldError(BaseModel):
     """One place in the input that is wrong."""
 
-    pointer: str = Field(
-        description="`/field/0` in the body, `?name` in the query, `path:name` or `header:name`."
-    )
+    pointer: str = Field(description="`/field/0` in the body, `?name` in the query, `path:name` or `header:name`.")
     message: str = Field(description="What is wrong with it.")
 
 
@@ -90,13 +88,9 @@ class Problem(BaseModel):
     code: str = Field(description="The kind of problem for programs; stable.")
     detail: str | None = Field(default=None, description="What happened this time, and to what.")
     instance: str | None = Field(default=None, description="The path that was asked for.")
-    errors: list[FieldError] | None = Field(
-        default=None, description="Every place in the input that is wrong."
-    )
+    errors: list[FieldError] | None = Field(default=None, description="Every place in the input that is wrong.")
     next_step: str | None = Field(default=None, description="What to do about it.")
-    correlation_id: str | None = Field(
-        default=None, description="Quote this when asking for help; it is in the logs."
-    )
+    correlation_id: str | None = Field(default=None, description="Quote this when asking for help; it is in the logs.")
 
 
 def problem_body(
@@ -206,7 +200,8 @@ def pointers_of(errors: Iterable[Mapping[str, Any]], body: Any = None) -> tuple[
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+    if not isinstance(error, RequestValidationError):
+        raise error
     instance = request.url.path
     first = error.errors()[0]
     if first["type"] == "json_invalid":
@@ -242,13 +237,12 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    if not isinstance(error, HTTPException):
+        raise error
     path = request.url.path
     match error.status_code:
         case 404:
-            named: AppError = NoSuchRoute(
-                f"There is nothing at {path}.", next_step="See /docs or /openapi.json."
-            )
+            named: AppError = NoSuchRoute(f"There is nothing at {path}.", next_step="See /docs or /openapi.json.")
         case 405:
             allowed = (error.headers or {}).get("Allow", "")
             named = MethodNotAllowed(
@@ -266,7 +260,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_app_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AppError)
+    if not isinstance(error, AppError):
+        raise error
     return render(error, request.url.path)
 
 

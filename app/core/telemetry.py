@@ -73,26 +73,16 @@ HOOK_SECONDS = _seconds("hook_request_seconds", "Time from a webhook's arrival t
 QUEUE_BACKLOG = _gauge("queue_backlog_rows", "Rows that are due and not done.", ("queue",))
 QUEUE_OLDEST = _gauge("queue_oldest_seconds", "Age of the oldest row that is due.", ("queue",))
 ATTEMPTS = _counter("attempts", "Attempts at a queued row by outcome.", ("queue", "outcome"))
-OUTBOX_ATTEMPTS = _counter(
-    "outbox_attempts", "Attempts at a remote write by kind of command.", ("kind", "outcome")
-)
+OUTBOX_ATTEMPTS = _counter("outbox_attempts", "Attempts at a remote write by kind of command.", ("kind", "outcome"))
 DEAD_LETTERS = _counter("dead_letters", "Rows that were given up and wait for a person.", ("queue",))
 LEASES_LOST = _counter("leases_lost", "Rows whose lease ended before their worker was done.", ("queue",))
 STAGE_ERRORS = _counter("stage_errors", "Rounds of a drain that ended in an error nobody named.", ("stage",))
 
-VENDOR_CALLS = _counter(
-    "vendor_calls", "Calls to outside systems.", ("kind", "method", "template", "status_class")
-)
-VENDOR_SECONDS = _seconds(
-    "vendor_call_seconds", "Time an outside system took to answer.", ("kind", "template")
-)
-BUDGET_PRESSURE = _gauge(
-    "budget_pressure_ratio", "Highest share of any call budget that is spent.", ("kind",)
-)
+VENDOR_CALLS = _counter("vendor_calls", "Calls to outside systems.", ("kind", "method", "template", "status_class"))
+VENDOR_SECONDS = _seconds("vendor_call_seconds", "Time an outside system took to answer.", ("kind", "template"))
+BUDGET_PRESSURE = _gauge("budget_pressure_ratio", "Highest share of any call budget that is spent.", ("kind",))
 
-DOORBELL_FAILURES = _counter(
-    "doorbell_failures", "Wake-ups that could not be sent; the sweep makes up for them."
-)
+DOORBELL_FAILURES = _counter("doorbell_failures", "Wake-ups that could not be sent; the sweep makes up for them.")
 SYNC_CHANGES = _counter("sync_changes", "Changes carried over, by how we learnt of them.", ("source",))
 DRIFT = _counter("drift_found", "Differences a reconciling poll found that no webhook had announced.")
 

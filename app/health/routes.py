@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.core import telemetry
 from app.core.db.session import database_of
-from app.core.problems import problems
 from app.core.errors import Unavailable
+from app.core.problems import problems
 from app.health import checks
 from app.health.checks import Backlog, BacklogProbe, Result
 
@@ -70,9 +70,7 @@ class BacklogReport(BaseModel):
             "examples": [
                 {
                     "status": "ok",
-                    "queues": [
-                        {"queue": "inbox_message", "due_rows": 3, "late_rows": 0, "oldest_seconds": 0.2}
-                    ],
+                    "queues": [{"queue": "inbox_message", "due_rows": 3, "late_rows": 0, "oldest_seconds": 0.2}],
                 }
             ]
         }
@@ -92,8 +90,7 @@ async def health_live() -> Alive:
 @router.get(
     "/health/ready",
     summary="Can this process take requests?",
-    description="503 when PostgreSQL does not answer within a second. Without Redis the service is degraded "
-    "but ready.",
+    description="503 when PostgreSQL does not answer within a second. Without Redis the service is degraded but ready.",
     responses={503: {"model": Readiness, "description": "A needed part does not answer"}},
 )
 async def health_ready(request: Request, response: Response) -> Readiness:
@@ -108,9 +105,7 @@ async def health_ready(request: Request, response: Response) -> Readiness:
     degraded = not all(one.ok for one in results)
     return Readiness(
         status="unavailable" if not ready else "degraded" if degraded else "ok",
-        checks=[
-            CheckResult(name=one.name, ok=one.ok, needed=one.needed, detail=one.detail) for one in results
-        ],
+        checks=[CheckResult(name=one.name, ok=one.ok, needed=one.needed, detail=one.detail) for one in results],
     )
 
 

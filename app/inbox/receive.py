@@ -83,7 +83,9 @@ class GroupCommit:
                 size += len(group[-1][0])
             try:
                 async with self._database.transaction() as session:
-                    fresh = await repository.store(session, [one for arrivals, _ in group for one in arrivals])
+                    fresh = await repository.store(
+                        session, [one for arrivals, _ in group for one in arrivals]
+                    )
                     ring_after_commit(session, "inbox")
             except Exception as error:  # every waiter gets it; none may be answered with a 2xx
                 for _, future in group:
@@ -119,7 +121,9 @@ class HookReceiver:
         if body is None:
             telemetry.HOOK_DELIVERIES.labels("too_large").inc()
             limit = self._body_max_bytes
-            await _answer(send, 413, _problem("body_too_large", "The body is too large", f"At most {limit} bytes."))
+            await _answer(
+                send, 413, _problem("body_too_large", "The body is too large", f"At most {limit} bytes.")
+            )
             return
         try:
             target = await self._find(_connection_id(scope["path"]))
@@ -144,11 +148,14 @@ class HookReceiver:
         except ValueError:
             telemetry.HOOK_DELIVERIES.labels("malformed").inc()
             detail = "The body must be JSON: one event, or an array of events."
-            await _answer(send, 400, _problem("malformed_body", "The body is not JSON of the expected form", detail))
+            await _answer(
+                send, 400, _problem("malformed_body", "The body is not JSON of the expected form", detail)
+            )
             return
         kept = {name: headers[name][:200] for name in KEPT_HEADERS if name in headers}
         arrivals = [
-            Arrival(target.tenant_id, target.connection_id, _external_id(event), event.raw, kept) for event in events
+            Arrival(target.tenant_id, target.connection_id, _external_id(event), event.raw, kept)
+            for event in events
         ]
         try:
             fresh = await self._committer.add(arrivals)
@@ -210,5 +217,3 @@ async def _answer(send: Send, status: int, body: bytes, extra: tuple[tuple[bytes
     headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-

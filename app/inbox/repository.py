@@ -130,10 +130,21 @@ async def finish(session: AsyncSession, message_ids: Sequence[UUID], *, token: U
 
 
 async def retry_at(
-    session: AsyncSession, message_id: UUID, *, token: UUID, when: datetime, error: str | None, counts: bool = True
+    session: AsyncSession,
+    message_id: UUID,
+    *,
+    token: UUID,
+    when: datetime,
+    error: str | None,
+    counts: bool = True,
 ) -> None:
     """Give an event back for ``when``. With ``counts=False`` the attempt is not counted (it was only too early)."""
-    values: dict[str, Any] = {"next_attempt_at": when, "lease_token": None, "lease_owner": None, "lease_until": None}
+    values: dict[str, Any] = {
+        "next_attempt_at": when,
+        "lease_token": None,
+        "lease_owner": None,
+        "lease_until": None,
+    }
     if counts:
         values["error"] = error
     else:
@@ -239,5 +250,3 @@ async def backlog(session: AsyncSession, *, older_than: datetime) -> tuple[int, 
 async def count_dead(session: AsyncSession) -> int:
     """Dead letters of all tenants, for the gauge."""
     return (await session.exec(select(func.count()).where(InboxMessage.status == DEAD))).one()
-
-

@@ -82,7 +82,11 @@ hooks = APIRouter(
             "content": {
                 "application/json": {
                     "schema": {"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]},
-                    "example": {"id": "8e25a6d0-0000-4000-8000-000000000001", "event": "ticket updated", "object_id": 42},
+                    "example": {
+                        "id": "8e25a6d0-0000-4000-8000-000000000001",
+                        "event": "ticket updated",
+                        "object_id": 42,
+                    },
                 }
             },
         }
@@ -103,17 +107,23 @@ async def list_inbox(
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at"))],
     connection_id: Annotated[ids.ConnectionId | None, Query(description="Only from this connection.")] = None,
-    status: Annotated[Literal["pending", "done", "dead"] | None, Query(description="Only in this state.")] = None,
+    status: Annotated[
+        Literal["pending", "done", "dead"] | None, Query(description="Only in this state.")
+    ] = None,
     external_id: Annotated[str | None, Query(max_length=200, description="Only this delivery.")] = None,
 ) -> Page[InboxMessageOut]:
     """What the hooks brought; `status=dead` lists the dead letters."""
     found = await InboxRepository(session, principal.tenant_id).page(
         page, connection_id=connection_id, status=status, external_id=external_id
     )
-    return Page(items=[InboxMessageOut.model_validate(_out(row)) for row in found.rows], next_cursor=found.next_cursor)
+    return Page(
+        items=[InboxMessageOut.model_validate(_out(row)) for row in found.rows], next_cursor=found.next_cursor
+    )
 
 
-@router.get("/{inbox_message_id}", summary="Look at one received event", responses=problems(Forbidden, NotFound))
+@router.get(
+    "/{inbox_message_id}", summary="Look at one received event", responses=problems(Forbidden, NotFound)
+)
 async def get_inbox_message(
     principal: Reader, session: Session, inbox_message_id: ids.InboxMessageId
 ) -> InboxMessageDetail:

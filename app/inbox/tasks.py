@@ -113,7 +113,9 @@ class InboxDrain:
                 when = clock.now() + timedelta(seconds=delay)
                 await repository.retry_at(session, message.id, token=token, when=when, error=why)
         telemetry.ATTEMPTS.labels("inbox_message", "dead" if delay is None else "retry").inc()
-        log.error("inbox.failed", message=str(message.id), attempt=message.attempts, error=type(error).__name__)
+        log.error(
+            "inbox.failed", message=str(message.id), attempt=message.attempts, error=type(error).__name__
+        )
 
     async def _drop(self, messages: Sequence[Claimed], token: UUID, why: str) -> None:
         async with self._database.transaction() as session:

@@ -14,15 +14,18 @@ from app.outbox.repository import ClaimedCommand
 class Handler(Protocol):
     """How writes of one kind are looked for, sent and recorded."""
 
-    async def look(self, connector: Connector, command: ClaimedCommand) -> WriteResult | None:
-        """Whether an earlier try did it: the result if so, ``None`` if the remote does not hold it."""
+    async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
+        """Whether earlier tries did them, in few calls: for each the result if so, ``None`` if the remote surely does
+        not hold it. Raises :class:`DeskError` when it cannot be asked."""
         ...
 
     async def send(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult]:
         """Do them in as few calls as the remote allows; one result for each, in the order given."""
         ...
 
-    async def record(self, session: AsyncSession, results: Sequence[tuple[ClaimedCommand, WriteResult]]) -> None:
+    async def record(
+        self, session: AsyncSession, results: Sequence[tuple[ClaimedCommand, WriteResult]]
+    ) -> None:
         """Store what final results (written, refused, given up) mean, in the transaction that finishes them."""
         ...
 

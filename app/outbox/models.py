@@ -33,7 +33,10 @@ class OutboundCommand(TenantRow, Leased, table=True):
         CheckConstraint("lane IN ('interactive', 'bulk')", name="lane"),
         Index("ix_outbound_command_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
         Index(
-            "ix_outbound_command_order", "ordering_key", "sequence", postgresql_where=text("status = 'pending'")
+            "ix_outbound_command_order",
+            "ordering_key",
+            "sequence",
+            postgresql_where=text("status = 'pending'"),
         ),
         Index("ix_outbound_command_subject", "subject_id", postgresql_where=text("status = 'pending'")),
         Index("ix_outbound_command_tenant_status", "tenant_id", "status", "id"),

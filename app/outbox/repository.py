@@ -110,7 +110,9 @@ async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list
         for command in commands
     ]
     fresh: list[str] = []
-    for start in range(0, len(rows), 1000):  # 15 columns a row; PostgreSQL takes 32,767 parameters a statement
+    for start in range(
+        0, len(rows), 1000
+    ):  # 15 columns a row; PostgreSQL takes 32,767 parameters a statement
         insert = pg_insert(OutboundCommand).values(rows[start : start + 1000])
         result = await session.exec(
             insert.on_conflict_do_update(
@@ -124,7 +126,8 @@ async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list
                     "next_attempt_at": now,
                     "finished_at": None,
                 },
-                where=(col(OutboundCommand.status) == DEAD) & (col(OutboundCommand.body) != insert.excluded.body),
+                where=(col(OutboundCommand.status) == DEAD)
+                & (col(OutboundCommand.body) != insert.excluded.body),
             ).returning(col(OutboundCommand.key))
         )
         fresh.extend(result.scalars())
@@ -344,7 +347,9 @@ async def replay(
     limit: int = 10_000,
 ) -> Sequence[UUID]:
     """Make dead writes due again. Returns the subjects they belong to."""
-    wanted = select(OutboundCommand.id).where(OutboundCommand.tenant_id == tenant_id, OutboundCommand.status == DEAD)
+    wanted = select(OutboundCommand.id).where(
+        OutboundCommand.tenant_id == tenant_id, OutboundCommand.status == DEAD
+    )
     if command_ids is not None:
         wanted = wanted.where(col(OutboundCommand.id).in_(command_ids))
     if connection_id is not None:
@@ -366,7 +371,9 @@ async def prune(session: AsyncSession, *, before: datetime, limit: int = 5_000) 
     old = (
         await session.exec(
             select(OutboundCommand.id)
-            .where(col(OutboundCommand.status).in_([DONE, CANCELLED]), col(OutboundCommand.finished_at) < before)
+            .where(
+                col(OutboundCommand.status).in_([DONE, CANCELLED]), col(OutboundCommand.finished_at) < before
+            )
             .limit(limit)
         )
     ).all()

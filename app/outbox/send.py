@@ -77,11 +77,10 @@ class _Batch:
         for queue in self.queues.values():
             kind = queue[0].kind
             for position, command in enumerate(queue):
-                if command.kind != kind or (command.in_doubt and position > 0):
+                # What is in doubt goes alone: whether the next may be sent depends on what looking brings.
+                if command.kind != kind or (position > 0 and (command.in_doubt or queue[0].in_doubt)):
                     break
                 runs.setdefault(kind, []).append(command)
-                if command.in_doubt:
-                    break
         return runs
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
@@ -143,7 +142,12 @@ class Sender:
         token = ids.new_id()
         async with self._database.transaction() as session:
             commands = await repository.claim(
-                session, connection_id, limit=self._batch_size, lease=self._lease, token=token, owner=self._owner
+                session,
+                connection_id,
+                limit=self._batch_size,
+                lease=self._lease,
+                token=token,
+                owner=self._owner,
             )
         if not commands:
             return False
@@ -171,19 +175,19 @@ class Sender:
         """Look for those in doubt, send the others in one go."""
         known = handler(kind)
         outcomes: list[Outcome] = []
-        to_send: list[ClaimedCommand] = []
-        for command in commands:
-            if not command.in_doubt:
-                to_send.append(command)
-                continue
+        to_send = [command for command in commands if not command.in_doubt]
+        in_doubt = [command for command in commands if command.in_doubt]
+        if in_doubt:
             started = time.perf_counter()
-            result = await self._look(connector, command)
-            if result is None:
-                to_send.append(command)
-            else:
-                outcomes.append(
-                    Outcome(command, result, adopted=isinstance(result, Written), milliseconds=_since(started))
-                )
+            looked = await self._look(connector, kind, in_doubt)
+            spent = _since(started)
+            for command, result in zip(in_doubt, looked, strict=True):
+                if result is None:
+                    to_send.append(command)
+                else:
+                    adopted = isinstance(result, Written)
+                    outcomes.append(Outcome(command, result, adopted=adopted, milliseconds=spent))
+            to_send.sort(key=lambda command: command.sequence)
         if to_send:
             async with self._database.transaction() as session:
                 await repository.mark_tried(session, [command.id for command in to_send], token=token)
@@ -199,26 +203,32 @@ class Sender:
             )
         return outcomes
 
-    async def _look(self, connector: Connector, command: ClaimedCommand) -> WriteResult | None:
-        """The result of an earlier try, ``None`` to do it now, or a deferral until looking is conclusive."""
+    async def _look(
+        self, connector: Connector, kind: str, commands: Sequence[ClaimedCommand]
+    ) -> Sequence[WriteResult | None]:
+        """For each: the result of an earlier try, ``None`` to do it now, or a deferral until looking is conclusive."""
         try:
-            found = await handler(command.kind).look(connector, command)
+            found = await handler(kind).look(connector, commands)
         except DeskError as error:
-            return _not_sent(command, error)
-        if found is not None:
-            return found
+            return [_not_sent(command, error) for command in commands]
+        return [
+            result if result is not None else self._not_visible_yet(command)
+            for command, result in zip(commands, found, strict=True)
+        ]
+
+    def _not_visible_yet(self, command: ClaimedCommand) -> Deferred | None:
+        """Some desks list late what they have just created: only a look after the lag may say "not there"."""
         visible_at = (command.tried_at or command.created_at) + self._lag
         wait = (visible_at - clock.now()).total_seconds()
-        if wait > 0:
-            # Some desks list late what they have just created: only a look after the lag may say "not there".
-            return Deferred(
-                command.key,
-                ErrorClass.TIMEOUT,
-                "An earlier try may have done this; it is not visible yet.",
-                perhaps_done=True,
-                retry_after_seconds=wait,
-            )
-        return None
+        if wait <= 0:
+            return None
+        return Deferred(
+            command.key,
+            ErrorClass.TIMEOUT,
+            "An earlier try may have done this; it is not visible yet.",
+            perhaps_done=True,
+            retry_after_seconds=wait,
+        )
 
     async def _record(self, batch: _Batch, token: UUID) -> None:
         """One transaction: results, their effects, retries and what was given back."""
@@ -242,8 +252,7 @@ class Sender:
             await repository.release(session, [command.id for command in batch.untouched], token=token)
             if final:
                 ring_after_commit(session, "sync")
-        for outcome in mine:
-            _tell(outcome)
+        _tell(mine)
 
     async def _settle_one(
         self, session: AsyncSession, outcome: Outcome, written: dict[UUID, str]
@@ -338,7 +347,11 @@ def _attempt(outcome: Outcome) -> OutboundAttempt:
     elif isinstance(result, Refused):
         name, error, detail = "refused", result.error.value, result.detail
     else:
-        name, error, detail = ("unknown" if result.perhaps_done else "deferred"), result.error.value, result.detail
+        name, error, detail = (
+            ("unknown" if result.perhaps_done else "deferred"),
+            result.error.value,
+            result.detail,
+        )
     return OutboundAttempt(
         tenant_id=outcome.command.tenant_id,
         command_id=outcome.command.id,
@@ -349,18 +362,29 @@ def _attempt(outcome: Outcome) -> OutboundAttempt:
     )
 
 
-def _tell(outcome: Outcome) -> None:
-    """One wide line and one count for each attempt."""
-    attempt = _attempt(outcome)
-    telemetry.OUTBOX_ATTEMPTS.labels(outcome.command.kind, attempt.outcome).inc()
-    log.info(
-        "outbox.attempted",
-        command=str(outcome.command.id),
-        kind=outcome.command.kind,
-        connection=str(outcome.command.connection_id),
-        link=str(outcome.command.subject_id),
-        outcome=attempt.outcome,
-        error=attempt.error_class,
-        attempt=outcome.command.attempts,
-        ms=outcome.milliseconds,
-    )
+def _tell(outcomes: Sequence[Outcome]) -> None:
+    """One wide line for each kind of result; a line of its own only for what was not simply written, because at a
+    hundred changes a second a line for each would cost more than the change."""
+    written: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        attempt = _attempt(outcome)
+        telemetry.OUTBOX_ATTEMPTS.labels(outcome.command.kind, attempt.outcome).inc()
+        if attempt.outcome == "written":
+            written.setdefault(outcome.command.kind, []).append(outcome)
+            continue
+        log.warning(
+            "outbox.attempted",
+            command=str(outcome.command.id),
+            kind=outcome.command.kind,
+            connection=str(outcome.command.connection_id),
+            link=str(outcome.command.subject_id),
+            outcome=attempt.outcome,
+            error=attempt.error_class,
+            attempt=outcome.command.attempts,
+            ms=outcome.milliseconds,
+        )
+    for kind, done in written.items():
+        connection = str(done[0].command.connection_id)
+        log.info(
+            "outbox.written", kind=kind, commands=len(done), connection=connection, ms=done[0].milliseconds
+        )

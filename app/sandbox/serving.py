@@ -33,6 +33,11 @@ class Connection:
         """Close the socket now, without an answer and without flushing."""
         self._protocol.transport.abort()
 
+    def has_no_delay(self) -> bool:
+        """Whether small writes leave at once (TCP_NODELAY)."""
+        found: socket.socket = self._protocol.transport.get_extra_info("socket")
+        return found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
 
 class _CuttableProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol which hands its connection to the application as an ASGI extension."""

@@ -118,7 +118,9 @@ async def open_relationship(
         if known is None:
             raise NotFound("One of the relationship's connections is archived.")
         kind = registry.kind(known.kind)
-        options[side] = kind.side_options.model_validate(settings.source if side == "source" else settings.target)
+        options[side] = kind.side_options.model_validate(
+            settings.source if side == "source" else settings.target
+        )
     if learnt is None or clock.now() - learnt.learnt_at > LEARN_EVERY:
         learnt = await learn(opened["source"].desk, opened["target"].desk)
         async with database.transaction() as session:

@@ -137,10 +137,7 @@ class Converger:
                 and await repository.creations_under_way(session, opened.connection_id(side))
                 for side in SIDES
             }
-            plans = [
-                plan(opened, link, views, known, may_be_ours=under_way[_origin(link)])
-                for link in links
-            ]
+            plans = [plan(opened, link, views, known, may_be_ours=under_way[_origin(link)]) for link in links]
             held = await repository.settle(session, [one.settled for one in plans], token=token)
             telemetry.LEASES_LOST.labels("sync").inc(len(links) - len(held))
             mine = [one for one in plans if one.settled.link.id in held]

@@ -25,7 +25,9 @@ def side_of(relationship: Relationship, connection_id: UUID) -> Side:
     return "source" if relationship.source_connection_id == connection_id else "target"
 
 
-async def take_in(session: AsyncSession, connection_id: UUID, deliveries: Sequence[Delivery]) -> Sequence[UUID]:
+async def take_in(
+    session: AsyncSession, connection_id: UUID, deliveries: Sequence[Delivery]
+) -> Sequence[UUID]:
     """Mark the links of the events' tickets, and take up tickets seen for the first time where they may originate.
 
     Returns the messages that are echoes of a write whose record is still on its way.

@@ -42,7 +42,9 @@ class SideView:
 async def look(opened: OpenRelationship, links: Sequence[ClaimedLink]) -> dict[Side, SideView]:
     """Read both sides. Raises :class:`SideUnreadable` when one could not be asked."""
     lane = Lane.BULK if all(link.lane == "bulk" for link in links) else Lane.INTERACTIVE
-    found = await asyncio.gather(*(_side(opened, side, links, lane) for side in SIDES), return_exceptions=True)
+    found = await asyncio.gather(
+        *(_side(opened, side, links, lane) for side in SIDES), return_exceptions=True
+    )
     views: dict[Side, SideView] = {}
     for side, view in zip(SIDES, found, strict=True):
         if isinstance(view, DeskError):
@@ -96,7 +98,9 @@ async def _comments(
 
     async def one(ticket_id: str, since: datetime | None) -> CommentWindow:
         async with slots:
-            return await desk.read_comments([ticket_id], since - WINDOW_OVERLAP if since is not None else None)
+            return await desk.read_comments(
+                [ticket_id], since - WINDOW_OVERLAP if since is not None else None
+            )
 
     for read in await asyncio.gather(*(one(ticket_id, since) for ticket_id, since in exact)):
         found.update((comment.native_id, comment) for comment in read.comments)

@@ -46,12 +46,16 @@ def _side(command: ClaimedCommand) -> Side:
 class TicketCreate:
     """A ticket's twin."""
 
-    async def look(self, connector: Connector, command: ClaimedCommand) -> WriteResult | None:
-        """Find the twin by its marker. What people changed in it since is left for the next look to see."""
-        found = await connector.desk.find_ticket(
-            command.body["marker"], created_after=command.created_at - LOOK_BACK
+    async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
+        """Find the twins by their markers. What people changed in them since is left for the next look to see."""
+        found = await connector.desk.find_tickets(
+            [command.body["marker"] for command in commands], created_after=_earliest(commands)
         )
-        return Written(command.key, found.native_id, found) if found is not None else None
+        results: list[WriteResult | None] = []
+        for command in commands:
+            ticket = found.get(command.body["marker"])
+            results.append(Written(command.key, ticket.native_id, ticket) if ticket is not None else None)
+        return results
 
     async def send(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult]:
         """Create them in as few calls as the desk allows."""
@@ -76,7 +80,9 @@ class TicketCreate:
                 changes.append(_change(command, twin, "created", ticket_id=result.native_id))
             elif isinstance(result, Refused):
                 recorded.append(
-                    Recorded(command.subject_id, state="failed", reason=result.detail, next_step=result.next_step)
+                    Recorded(
+                        command.subject_id, state="failed", reason=result.detail, next_step=result.next_step
+                    )
                 )
                 changes.append(_change(command, twin, "refused", **_reason(result)))
         await repository.add_ledger(session, entries)
@@ -107,23 +113,31 @@ def _as_made(ticket: Ticket, command: ClaimedCommand) -> Ticket:
     return replace(ticket, values=values)
 
 
+def _earliest(commands: Sequence[ClaimedCommand]) -> datetime:
+    return min(command.created_at for command in commands) - LOOK_BACK
+
+
+def _compared(command: ClaimedCommand, ticket: Ticket | None) -> WriteResult | None:
+    """What a ticket says about a write that may have been done."""
+    if ticket is None:
+        return None  # the write itself will say what became of the ticket
+    wanted, before = _values(command), command.snapshot["before"]
+    held = {name: ticket.values.get(name) for name in wanted}
+    if all(value is not None and same_text(value, wanted[name]) for name, value in held.items()):
+        return Written(command.key, ticket.native_id, ticket)
+    if all(value == before.get(name.value) for name, value in held.items()):
+        return None
+    # A person has changed it in between. Our write counts as done, so their value is the newer change.
+    return Written(command.key, ticket.native_id, replace(ticket, values={**ticket.values, **wanted}))
+
+
 class TicketChangeWrite:
     """Fields of a ticket, its closing and its reopening."""
 
-    async def look(self, connector: Connector, command: ClaimedCommand) -> WriteResult | None:
-        """Compare the ticket with what was to be written and what stood there before."""
-        ticket_id = command.body["ticket_id"]
-        ticket = (await connector.desk.read_tickets([ticket_id])).get(ticket_id)
-        if ticket is None:
-            return None  # the write itself will say what became of the ticket
-        wanted, before = _values(command), command.snapshot["before"]
-        held = {name: ticket.values.get(name) for name in wanted}
-        if all(value is not None and same_text(value, wanted[name]) for name, value in held.items()):
-            return Written(command.key, ticket_id, ticket)
-        if all(value == before.get(name.value) for name, value in held.items()):
-            return None
-        # A person has changed it in between. Our write counts as done, so their value is the newer change.
-        return Written(command.key, ticket_id, replace(ticket, values={**ticket.values, **wanted}))
+    async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
+        """Compare the tickets with what was to be written and what stood there before."""
+        tickets = await connector.desk.read_tickets([command.body["ticket_id"] for command in commands])
+        return [_compared(command, tickets.get(command.body["ticket_id"])) for command in commands]
 
     async def send(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult]:
         """Write them in as few calls as the desk allows."""
@@ -200,14 +214,17 @@ def _one_for_each_link(recorded: Iterable[Recorded]) -> list[Recorded]:
 class CommentCreate:
     """A comment's twin."""
 
-    async def look(self, connector: Connector, command: ClaimedCommand) -> WriteResult | None:
-        """Find the twin by its marker."""
-        found = await connector.desk.find_comment(
-            command.body["marker"],
-            ticket_id=command.body["ticket_id"],
-            created_after=command.created_at - LOOK_BACK,
+    async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
+        """Find the twins by their markers."""
+        found = await connector.desk.find_comments(
+            [(command.body["marker"], command.body["ticket_id"]) for command in commands],
+            created_after=_earliest(commands),
         )
-        return Written(command.key, found) if found is not None else None
+        natives = [found.get(command.body["marker"]) for command in commands]
+        return [
+            Written(command.key, native) if native is not None else None
+            for command, native in zip(commands, natives, strict=True)
+        ]
 
     async def send(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult]:
         """Write them in as few calls as the desk allows, those of one ticket in order."""
@@ -236,16 +253,34 @@ class CommentCreate:
             original = command.snapshot["origin_comment_id"]
             if isinstance(result, Written):
                 entries.append(
-                    _entry(command, relationship_id, side, "comment", result.native_id, other(side), peer=original)
+                    _entry(
+                        command,
+                        relationship_id,
+                        side,
+                        "comment",
+                        result.native_id,
+                        other(side),
+                        peer=original,
+                    )
                 )
                 entries.append(
-                    _entry(command, relationship_id, other(side), "comment", original, side, peer=result.native_id)
+                    _entry(
+                        command,
+                        relationship_id,
+                        other(side),
+                        "comment",
+                        original,
+                        side,
+                        peer=result.native_id,
+                    )
                 )
                 if result.ticket is not None:
                     one = Recorded(command.subject_id)
                     _updated(one, side, result.ticket.updated_at)
                     recorded.append(one)
-                changes.append(_change(command, side, "commented", comment_id=result.native_id, original=original))
+                changes.append(
+                    _change(command, side, "commented", comment_id=result.native_id, original=original)
+                )
             elif isinstance(result, Refused):
                 changes.append(_change(command, side, "refused", original=original, **_reason(result)))
         await repository.add_ledger(session, entries)

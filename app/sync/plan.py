@@ -121,7 +121,9 @@ def _gone(opened: OpenRelationship, settled: Settled, side: Side) -> Plan:
         return Plan(settled)
     settled.state = "orphaned"
     settled.reason = f"The ticket is gone at the {side} side: deleted, or no longer visible to the API agent."
-    settled.next_step = "Nothing was deleted at the other side. Give the agent access again, or unlink the ticket."
+    settled.next_step = (
+        "Nothing was deleted at the other side. Give the agent access again, or unlink the ticket."
+    )
     return Plan(settled, changes=[_change(opened, settled.link.id, side, "note", reason=settled.reason)])
 
 
@@ -155,7 +157,12 @@ def _plan_linked(
 
 
 def _field_commands(
-    opened: OpenRelationship, link: ClaimedLink, side: Side, current: Ticket, cause: Ticket, decision: Decision
+    opened: OpenRelationship,
+    link: ClaimedLink,
+    side: Side,
+    current: Ticket,
+    cause: Ticket,
+    decision: Decision,
 ) -> tuple[list[NewCommand], list[NewCommand]]:
     """Writes of fields at ``side``: those that go before comments, and the closing one, which goes last because a
     closed ticket may refuse a comment."""
@@ -326,5 +333,9 @@ def _conflict_detail(conflict: Conflict) -> dict[str, Any]:
 
 def _change(opened: OpenRelationship, link_id: UUID, side: str, operation: str, **detail: Any) -> LinkChange:
     return LinkChange(
-        tenant_id=opened.relationship.tenant_id, link_id=link_id, side=side, operation=operation, detail=detail
+        tenant_id=opened.relationship.tenant_id,
+        link_id=link_id,
+        side=side,
+        operation=operation,
+        detail=detail,
     )

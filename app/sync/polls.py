@@ -11,6 +11,7 @@ from sqlmodel import col, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import clock, ids
+from app.sync import repository
 from app.sync.models import PollCursor, Relationship, SyncRun, TicketLink
 
 RowT = TypeVar("RowT", PollCursor, SyncRun)
@@ -76,7 +77,9 @@ async def claim(
     return row
 
 
-async def ensure_cursor(session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, watermark: datetime) -> None:
+async def ensure_cursor(
+    session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, watermark: datetime
+) -> None:
     """A connection that a relationship uses is polled; its first poll comes at once."""
     now = clock.now()
     await session.exec(
@@ -121,7 +124,9 @@ async def advance(
 async def poll_soon(session: AsyncSession, connection_id: UUID) -> None:
     """Poll a connection at the next opportunity."""
     await session.exec(
-        update(PollCursor).where(col(PollCursor.connection_id) == connection_id).values(next_attempt_at=clock.now())
+        update(PollCursor)
+        .where(col(PollCursor.connection_id) == connection_id)
+        .values(next_attempt_at=clock.now())
     )
 
 
@@ -129,6 +134,7 @@ async def mark_missed(session: AsyncSession, side: str, missed: Mapping[UUID, da
     """Links with a comment that was never carried: look again, and read that side's comments from there."""
     if not missed:
         return 0
+    await repository.lock_links(session, list(missed))
     column = "source_comments_from" if side == "source" else "target_comments_from"
     result = await session.execute(
         text(
@@ -191,10 +197,21 @@ async def finish_converged(session: AsyncSession) -> None:
 
 
 async def run_failed(
-    session: AsyncSession, run_id: UUID, *, lasting: bool, error: str, next_step: str, next_attempt_at: datetime
+    session: AsyncSession,
+    run_id: UUID,
+    *,
+    lasting: bool,
+    error: str,
+    next_step: str,
+    next_attempt_at: datetime,
 ) -> None:
     """Note why a run could not be read."""
-    values: dict[str, Any] = {"error": error, "next_step": next_step, "next_attempt_at": next_attempt_at, **_FREE}
+    values: dict[str, Any] = {
+        "error": error,
+        "next_step": next_step,
+        "next_attempt_at": next_attempt_at,
+        **_FREE,
+    }
     if lasting:
         values |= {"state": "failed", "finished_at": clock.now()}
     await session.exec(update(SyncRun).where(col(SyncRun.id) == run_id).values(**values))

@@ -29,7 +29,6 @@ from app.sync.settings import RelationshipSettings, Side
 
 log = get_logger(__name__)
 
-COMMENT_SLICE = timedelta(hours=20)  # HaloPSA answers windows of about a day at most
 RETRY_SECONDS = 30.0
 
 
@@ -81,7 +80,7 @@ class Reconciler:
             started = await connector.desk.server_time()
             since = cursor.watermark - self._overlap
             await self._tickets(connector.desk, cursor.connection_id, since, lane="interactive")
-            await self._comments(connector.desk, cursor.connection_id, since, until=started)
+            await self._comments(connector.desk, cursor.connection_id, since)
         except (DeskError, AppError) as error:
             await self._poll_failed(cursor, token, error)
             return
@@ -104,7 +103,9 @@ class Reconciler:
             wait = error.retry_after_seconds
         async with self._database.transaction() as session:
             due = clock.now() + timedelta(seconds=wait)
-            await polls.advance(session, cursor.id, token, watermark=None, next_attempt_at=due, error=error.detail)
+            await polls.advance(
+                session, cursor.id, token, watermark=None, next_attempt_at=due, error=error.detail
+            )
         log.warning("poll.failed", connection=str(cursor.connection_id), error=type(error).__name__)
         if isinstance(error, DeskError) and error.error is ErrorClass.AUTH:
             await self._on_trouble(cursor.connection_id, error)
@@ -144,7 +145,9 @@ class Reconciler:
         known = await repository.links_of_tickets(
             session, relationship.id, side, [ticket.native_id for ticket in page]
         )
-        links = {(link.source_ticket_id if side == "source" else link.target_ticket_id): link for link in known}
+        links = {
+            (link.source_ticket_id if side == "source" else link.target_ticket_id): link for link in known
+        }
         sync_id = run.id if run is not None else None
         differing = [
             links[ticket.native_id].id
@@ -167,19 +170,16 @@ class Reconciler:
             )
         return found
 
-    async def _comments(self, desk: TicketDesk, connection_id: UUID, since: datetime, *, until: datetime) -> None:
+    async def _comments(self, desk: TicketDesk, connection_id: UUID, since: datetime) -> None:
         """Find public comments that were never carried, whether or not they moved their ticket's last update."""
-        start = since
-        while start < until:
-            window = await desk.recent_comments(start)
-            by_ticket: dict[str, list[Comment]] = {}
-            for comment in to_carry(window.comments, ours=frozenset()):
-                by_ticket.setdefault(comment.ticket_id, []).append(comment)
-            async with self._database.transaction() as session:
-                for relationship in await repository.relationships_of_connection(session, connection_id):
-                    await self._missed(session, relationship, connection_id, by_ticket)
-                ring_after_commit(session, "sync")
-            start += COMMENT_SLICE
+        window = await desk.recent_comments(since)
+        by_ticket: dict[str, list[Comment]] = {}
+        for comment in to_carry(window.comments, ours=frozenset()):
+            by_ticket.setdefault(comment.ticket_id, []).append(comment)
+        async with self._database.transaction() as session:
+            for relationship in await repository.relationships_of_connection(session, connection_id):
+                await self._missed(session, relationship, connection_id, by_ticket)
+            ring_after_commit(session, "sync")
 
     async def _missed(
         self,
@@ -194,7 +194,9 @@ class Reconciler:
             (link, comment)
             for link in links
             if link.source_ticket_id is not None and link.target_ticket_id is not None
-            for comment in by_ticket[(link.source_ticket_id if side == "source" else link.target_ticket_id) or ""]
+            for comment in by_ticket[
+                (link.source_ticket_id if side == "source" else link.target_ticket_id) or ""
+            ]
         ]
         known = await repository.known_items(
             session, relationship.id, "comment", {(side, comment.native_id) for _, comment in pairs}

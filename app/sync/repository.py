@@ -49,8 +49,13 @@ _DUE = text(
     """
 )
 
+# Statements that touch many links lock them in the order of their ids first: two that met each other's rows in
+# opposite orders have deadlocked (the poll and the inbox, on a busy day).
+_LOCKED = "WITH locked AS (SELECT id FROM ticket_link WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE)"
+
 _SETTLE = text(
-    """
+    _LOCKED
+    + """
     UPDATE ticket_link t
     SET state = r.state, reason = r.reason, next_step = r.next_step,
         shadow = r.shadow::jsonb, field_errors = r.field_errors::jsonb,
@@ -74,13 +79,14 @@ _SETTLE = text(
                 CAST(:marks AS bigint[]), CAST(:stay AS boolean[]), CAST(:next_attempts AS timestamptz[]))
          AS r(id, state, reason, next_step, shadow, field_errors, source_updated_at, target_updated_at,
               source_until, target_until, dirty_mark, stay_dirty, next_attempt_at)
-    WHERE t.id = r.id AND t.lease_token = :token
+    WHERE t.id = r.id AND t.lease_token = :token AND t.id IN (SELECT id FROM locked)
     RETURNING t.id
     """
 )
 
 _RECORD = text(
-    """
+    _LOCKED
+    + """
     UPDATE ticket_link t
     SET source_ticket_id = COALESCE(r.source_ticket_id, t.source_ticket_id),
         target_ticket_id = COALESCE(r.target_ticket_id, t.target_ticket_id),
@@ -98,7 +104,7 @@ _RECORD = text(
                 CAST(:look_again AS boolean[]), CAST(:wrote AS boolean[]))
          AS r(id, source_ticket_id, target_ticket_id, state, reason, next_step, shadow, field_errors,
               source_updated_at, target_updated_at, look_again, wrote)
-    WHERE t.id = r.id
+    WHERE t.id = r.id AND t.id IN (SELECT id FROM locked)
     """
 )
 
@@ -206,7 +212,9 @@ async def every_relationship(session: AsyncSession) -> Sequence[Relationship]:
 
 async def store_learnt(session: AsyncSession, relationship_id: UUID, learnt: dict[str, Any]) -> None:
     """Keep what the desks told; not a change of the settings, so the version stays."""
-    await session.exec(update(Relationship).where(col(Relationship.id) == relationship_id).values(learnt=learnt))
+    await session.exec(
+        update(Relationship).where(col(Relationship.id) == relationship_id).values(learnt=learnt)
+    )
 
 
 async def claim_links(
@@ -299,7 +307,9 @@ async def record(session: AsyncSession, recorded: Sequence[Recorded]) -> None:
     )
 
 
-async def drop_candidates(session: AsyncSession, relationship_id: UUID, side: str, ticket_ids: Sequence[str]) -> None:
+async def drop_candidates(
+    session: AsyncSession, relationship_id: UUID, side: str, ticket_ids: Sequence[str]
+) -> None:
     """Forget one-sided links to tickets that turned out to be our own creations: their event overtook our record."""
     own, opposite = (
         (TicketLink.source_ticket_id, TicketLink.target_ticket_id)
@@ -364,6 +374,13 @@ async def links_of_tickets(
     return found.all()
 
 
+async def lock_links(session: AsyncSession, link_ids: Sequence[UUID]) -> None:
+    """Hold links until the transaction ends, taken in the order that every other statement takes them in."""
+    await session.exec(
+        select(TicketLink.id).where(col(TicketLink.id).in_(link_ids)).order_by(col(TicketLink.id)).with_for_update()
+    )
+
+
 async def mark_dirty(
     session: AsyncSession, link_ids: Sequence[UUID], *, lane: str = "interactive", sync_id: UUID | None = None
 ) -> int:
@@ -371,6 +388,7 @@ async def mark_dirty(
     if not link_ids:
         return 0
     now = clock.now()
+    await lock_links(session, link_ids)
     values: dict[str, Any] = {
         "dirty_since": func.coalesce(TicketLink.dirty_since, now),
         "dirty_mark": TicketLink.dirty_mark + 1,
@@ -443,7 +461,8 @@ async def relationships_of_connection(session: AsyncSession, connection_id: UUID
     found = await session.exec(
         select(Relationship).where(
             or_(
-                Relationship.source_connection_id == connection_id, Relationship.target_connection_id == connection_id
+                Relationship.source_connection_id == connection_id,
+                Relationship.target_connection_id == connection_id,
             ),
             Relationship.state != "archived",
         )
@@ -481,12 +500,16 @@ class RelationshipRepository(TenantRepository[Relationship]):
 
     async def name_taken(self, name: str) -> bool:
         """Whether another relationship has the name."""
-        return (await self.session.exec(self.rows().where(col(Relationship.name) == name))).first() is not None
+        return (
+            await self.session.exec(self.rows().where(col(Relationship.name) == name))
+        ).first() is not None
 
     async def counts(self, relationship_id: UUID) -> dict[str, int]:
         """Links by state, and how many are waiting to be looked at."""
         rows = await self.session.exec(
-            select(TicketLink.state, func.count(), func.count().filter(col(TicketLink.dirty_since).is_not(None)))
+            select(
+                TicketLink.state, func.count(), func.count().filter(col(TicketLink.dirty_since).is_not(None))
+            )
             .where(TicketLink.tenant_id == self.tenant_id, TicketLink.relationship_id == relationship_id)
             .group_by(col(TicketLink.state))
         )
@@ -520,7 +543,10 @@ class TicketLinkRepository(TenantRepository[TicketLink]):
             statement = statement.where(col(TicketLink.state) == state)
         if ticket_id is not None:
             statement = statement.where(
-                or_(col(TicketLink.source_ticket_id) == ticket_id, col(TicketLink.target_ticket_id) == ticket_id)
+                or_(
+                    col(TicketLink.source_ticket_id) == ticket_id,
+                    col(TicketLink.target_ticket_id) == ticket_id,
+                )
             )
         if waiting is not None:
             dirty = col(TicketLink.dirty_since)
@@ -545,7 +571,9 @@ class SyncRunRepository(TenantRepository[SyncRun]):
     model = SyncRun
     noun = "sync"
 
-    async def page(self, request: PageRequest, *, relationship_id: UUID | None, state: str | None) -> Slice[SyncRun]:
+    async def page(
+        self, request: PageRequest, *, relationship_id: UUID | None, state: str | None
+    ) -> Slice[SyncRun]:
         """One page, narrowed by what is given."""
         statement = self.rows()
         if relationship_id is not None:

@@ -88,7 +88,9 @@ async def list_relationships(
     principal: RelationshipReader,
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at", "name"))],
-    state: Annotated[Literal["active", "paused", "archived"] | None, Query(description="Only this state.")] = None,
+    state: Annotated[
+        Literal["active", "paused", "archived"] | None, Query(description="Only this state.")
+    ] = None,
     name: Annotated[str | None, Query(max_length=200, description="Only names that contain this.")] = None,
 ) -> Page[RelationshipOut]:
     """The tenant's relationships."""
@@ -100,7 +102,11 @@ async def list_relationships(
     "/{relationship_id}",
     summary="Look at one relationship",
     response_model=RelationshipOut,
-    responses={**problems(Forbidden, NotFound), 200: ETAG_HEADER, 304: {"description": "Your copy is current"}},
+    responses={
+        **problems(Forbidden, NotFound),
+        200: ETAG_HEADER,
+        304: {"description": "Your copy is current"},
+    },
 )
 async def get_relationship(
     principal: RelationshipReader,
@@ -117,7 +123,10 @@ async def get_relationship(
 @relationships.patch(
     "/{relationship_id}",
     summary="Change a relationship",
-    responses={**_CHANGE, **problems(Forbidden, NotFound, RelationshipState, RelationshipNameTaken, BadSideSettings)},
+    responses={
+        **_CHANGE,
+        **problems(Forbidden, NotFound, RelationshipState, RelationshipNameTaken, BadSideSettings),
+    },
 )
 async def update_relationship(
     principal: RelationshipWriter,
@@ -193,12 +202,16 @@ async def list_ticket_links(
     principal: TicketReader,
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at", "updated_at"))],
-    relationship_id: Annotated[ids.RelationshipId | None, Query(description="Only this relationship.")] = None,
+    relationship_id: Annotated[
+        ids.RelationshipId | None, Query(description="Only this relationship.")
+    ] = None,
     state: Annotated[LinkState | None, Query(description="Only links in this state.")] = None,
     ticket_id: Annotated[
         str | None, Query(max_length=100, description="Only the link of this ticket, of either side.")
     ] = None,
-    waiting: Annotated[bool | None, Query(description="Only links with (or without) a change to carry.")] = None,
+    waiting: Annotated[
+        bool | None, Query(description="Only links with (or without) a change to carry.")
+    ] = None,
 ) -> Page[TicketLinkOut]:
     """The tenant's ticket links."""
     found = await TicketLinkRepository(session, principal.tenant_id).page(
@@ -209,7 +222,9 @@ async def list_ticket_links(
 
 
 @ticket_links.get(
-    "/{ticket_link_id}", summary="Look at one ticket link and its history", responses=problems(Forbidden, NotFound)
+    "/{ticket_link_id}",
+    summary="Look at one ticket link and its history",
+    responses=problems(Forbidden, NotFound),
 )
 async def get_ticket_link(
     principal: TicketReader, session: Session, ticket_link_id: ids.TicketLinkId
@@ -268,9 +283,12 @@ async def list_syncs(
     principal: TicketReader,
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at"))],
-    relationship_id: Annotated[ids.RelationshipId | None, Query(description="Only this relationship.")] = None,
+    relationship_id: Annotated[
+        ids.RelationshipId | None, Query(description="Only this relationship.")
+    ] = None,
     state: Annotated[
-        Literal["queued", "reading", "converging", "done", "failed"] | None, Query(description="Only this state.")
+        Literal["queued", "reading", "converging", "done", "failed"] | None,
+        Query(description="Only this state."),
     ] = None,
 ) -> Page[SyncOut]:
     """The syncs that were asked for."""

@@ -147,7 +147,9 @@ class TicketLinkOut(Out):
     state: str = Field(description="new, linked, ignored, paused, orphaned, merged, unlinked or failed.")
     reason: str | None = Field(description="Why, in a sentence, when it is not simply linked.")
     next_step: str | None
-    field_errors: dict[str, Any] = Field(description="Fields that could not be carried, each with its reason.")
+    field_errors: dict[str, Any] = Field(
+        description="Fields that could not be carried, each with its reason."
+    )
     waiting_since: datetime | None = Field(description="Since when a change waits to be carried.")
     last_synced_at: datetime | None
     created_at: datetime
@@ -162,14 +164,18 @@ class LinkChangeOut(Out):
     id: str
     at: datetime
     side: str = Field(description="Where it was written; for a conflict the side that won.")
-    operation: str = Field(description="created, updated, closed, reopened, commented, conflict, refused or note.")
+    operation: str = Field(
+        description="created, updated, closed, reopened, commented, conflict, refused or note."
+    )
     detail: dict[str, Any]
 
 
 class TicketLinkDetail(TicketLinkOut):
     """One ticket at both sides with its base values and its history."""
 
-    model_config = _example({**_TICKET_LINK, "shadow": {"status": {"source": "2", "target": "2"}}, "changes": [_CHANGE]})
+    model_config = _example(
+        {**_TICKET_LINK, "shadow": {"status": {"source": "2", "target": "2"}}, "changes": [_CHANGE]}
+    )
 
     shadow: dict[str, Any] = Field(description="Per field, the raw value last seen or written at each side.")
     changes: list[LinkChangeOut] = Field(description="The newest 100.")

@@ -25,7 +25,9 @@ from app.sync.schemas import RelationshipIn, RelationshipPatch, SyncIn
 from app.sync.settings import RelationshipSettings
 
 
-async def create(session: AsyncSession, vault: Vault, tenant_id: UUID, wanted: RelationshipIn) -> Relationship:
+async def create(
+    session: AsyncSession, vault: Vault, tenant_id: UUID, wanted: RelationshipIn
+) -> Relationship:
     """Make a relationship; it works at once. Raises ``NotFound``, ``Invalid``, :class:`RelationshipNameTaken`,
     :class:`BadSideSettings`."""
     if wanted.source_connection_id == wanted.target_connection_id:
@@ -62,7 +64,10 @@ async def _checked(
 ) -> RelationshipSettings:
     """Both connections are the tenant's, and each side's settings fit its kind."""
     pointers: list[Pointer] = []
-    for side, connection_id, options in (("source", source, settings.source), ("target", target, settings.target)):
+    for side, connection_id, options in (
+        ("source", source, settings.source),
+        ("target", target, settings.target),
+    ):
         connection = await connections.find_connection(session, tenant_id, connection_id)
         if connection.state == "archived":
             pointers.append(Pointer(f"/{side}_connection_id", "is archived"))
@@ -91,7 +96,12 @@ async def _refuse_taken_name(relationships: RelationshipRepository, name: str) -
 
 
 async def update(
-    session: AsyncSession, tenant_id: UUID, relationship_id: UUID, *, patch: RelationshipPatch, expected: Expected
+    session: AsyncSession,
+    tenant_id: UUID,
+    relationship_id: UUID,
+    *,
+    patch: RelationshipPatch,
+    expected: Expected,
 ) -> Relationship:
     """Change what ``patch`` names; it takes effect with the next look at each link."""
     row = await _locked(session, tenant_id, relationship_id, expected)
@@ -157,7 +167,8 @@ async def resync(session: AsyncSession, tenant_id: UUID, link_id: UUID) -> Ticke
     row = await links.get(link_id, lock=True)
     if row.state in ("merged", "unlinked", "paused"):
         raise RelationshipState(
-            f"The link is {row.state}; there is nothing to bring in step.", next_step=row.next_step or "Nothing to do."
+            f"The link is {row.state}; there is nothing to bring in step.",
+            next_step=row.next_step or "Nothing to do.",
         )
     if row.state == "ignored":
         row.state, row.reason = "new", None

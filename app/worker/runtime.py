@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
+import app.tables  # noqa: F401  foreign keys name tables of rooms this process may not have imported
 from app.connections import service as connections
 from app.connections.pool import ConnectorPool
 from app.connectors.canonical import DeskError
@@ -45,7 +46,9 @@ class Runtime:
         self.settings = settings
         self.owner: UUID = ids.new_id()
         self.doorbell = LocalDoorbell()
-        self.database = Database(create_engine(settings, application_name=settings.worker_name), self.doorbell)
+        self.database = Database(
+            create_engine(settings, application_name=settings.worker_name), self.doorbell
+        )
         self._liveness = create_engine(settings, application_name=f"{settings.worker_name} liveness")
         self.vault = Vault.from_settings(settings)
         self.pool = ConnectorPool(self.database, self.vault, budgets, settings)

@@ -36,9 +36,7 @@ def elsewhere(application: FastAPI) -> ConnectorPool:
     """The pool of another process: nothing of this one reaches it but the database."""
     state = application.state
     found = ConnectorPool(state.database, state.vault, state.budgets, state.settings)
-    pool_module._pools.discard(
-        found
-    )  # it registered for this process's announcements, which another would not hear
+    pool_module._pools.discard(found)  # it registered for this process's announcements, which another would not hear
     return found
 
 
@@ -70,9 +68,7 @@ class TestGet:
 
         assert other(made).lanes == [Lane.BULK, Lane.INTERACTIVE]
 
-    async def test_another_process_sees_new_credentials_at_once(
-        self, api: Api, elsewhere: ConnectorPool
-    ) -> None:
+    async def test_another_process_sees_new_credentials_at_once(self, api: Api, elsewhere: ConnectorPool) -> None:
         made = await active(api)
         await elsewhere.get(made.uuid)
         change = {"credentials": {"client_id": "app", "client_secret": "the-new-secret"}}
@@ -102,9 +98,7 @@ class TestGet:
 
         assert other(made).closed == 1
 
-    async def test_states_that_may_not_be_used(
-        self, api: Api, pool: ConnectorPool, database: Database
-    ) -> None:
+    async def test_states_that_may_not_be_used(self, api: Api, pool: ConnectorPool, database: Database) -> None:
         draft = await create_connection(api)
         broken = await active(api)
         archived = await active(api)
@@ -126,9 +120,7 @@ class TestGet:
         made = await active(api)
         state = application.state
         settings = state.settings.model_copy(update={})
-        vault = Vault.from_settings(
-            settings.model_validate({**_plain(settings), "secret_keys": generate_key("k2")})
-        )
+        vault = Vault.from_settings(settings.model_validate({**_plain(settings), "secret_keys": generate_key("k2")}))
         pool = ConnectorPool(state.database, vault, state.budgets, settings)
 
         with pytest.raises(ConnectionBroken, match="cannot be decrypted") as caught:
@@ -189,9 +181,7 @@ class TestHookTarget:
     ) -> None:
         made = await create_connection(api)
         wanted = {"purpose": "webhook", "grace_seconds": 60}
-        rotated = body(
-            await api.post(f"{made.path}/rotate-secret", json=wanted, headers={"If-Match": "*"}), 200
-        )
+        rotated = body(await api.post(f"{made.path}/rotate-secret", json=wanted, headers={"If-Match": "*"}), 200)
 
         during = await elsewhere.hook_target(made.uuid)
         elsewhere.forget(made.uuid)
@@ -208,9 +198,7 @@ class TestHookTarget:
         await pool.hook_target(made.uuid)
         wanted = {"purpose": "webhook", "grace_seconds": 0}
 
-        rotated = body(
-            await api.post(f"{made.path}/rotate-secret", json=wanted, headers={"If-Match": "*"}), 200
-        )
+        rotated = body(await api.post(f"{made.path}/rotate-secret", json=wanted, headers={"If-Match": "*"}), 200)
 
         target = await pool.hook_target(made.uuid)
         assert target is not None

@@ -4,19 +4,10 @@ from typing import Any
 
 import pytest
 
-from app.connectors.canonical import Check, DeskError, ErrorClass, Verdict
-from tests.support.application import Api, Made, MakeApi, body, create_connection, problem
+from tests.support.application import Api, MakeApi, activate, body, create_connection, problem
 from tests.support.testdesk import remote
 
 pytestmark = pytest.mark.usefixtures("testdesk")
-
-NOBODY = "con_" + "0" * 32
-
-
-async def activate(api: Api, made: Made) -> str:
-    """Test the connection so that it becomes active; gives its ETag."""
-    assert body(await api.post(f"{made.path}/test"), 200)["state"] == "active"
-    return (await api.get(made.path)).headers["etag"]
 
 
 class TestCreate:
@@ -108,9 +99,7 @@ class TestCreate:
 
         problem(answer, 409, "secret_not_needed")
 
-    async def test_a_name_is_unique_in_a_tenant_until_it_is_archived(
-        self, api: Api, make_api: MakeApi
-    ) -> None:
+    async def test_a_name_is_unique_in_a_tenant_until_it_is_archived(self, api: Api, make_api: MakeApi) -> None:
         made = await create_connection(api, name="Acme")
         wanted = {"kind": "testdesk", "name": "Acme", "config": made.json["config"]}
         wanted["credentials"] = {"client_id": "app", "client_secret": "a-long-secret"}
@@ -128,9 +117,7 @@ class TestList:
         await activate(api, second)
 
         async def names(**query: str) -> list[str]:
-            return [
-                item["name"] for item in body(await api.get("/v1/connections", params=query), 200)["items"]
-            ]
+            return [item["name"] for item in body(await api.get("/v1/connections", params=query), 200)["items"]]
 
         assert await names(sort="name") == ["North 100%", "South"]
         assert await names() == ["South", "North 100%"]
@@ -143,12 +130,8 @@ class TestList:
         assert await names(kind="halopsa") == []
         assert first.id != second.id
 
-    @pytest.mark.parametrize(
-        "query", [{"stat": "active"}, {"limit": "0"}, {"limit": "201"}, {"sort": "config"}]
-    )
-    async def test_a_parameter_that_is_not_understood_is_refused(
-        self, api: Api, query: dict[str, str]
-    ) -> None:
+    @pytest.mark.parametrize("query", [{"stat": "active"}, {"limit": "0"}, {"limit": "201"}, {"sort": "config"}])
+    async def test_a_parameter_that_is_not_understood_is_refused(self, api: Api, query: dict[str, str]) -> None:
         found = problem(await api.get("/v1/connections", params=query), 422, "invalid_input")
 
         assert [error["pointer"] for error in found["errors"]] == ["?" + next(iter(query))]
@@ -219,9 +202,7 @@ class TestUpdate:
     async def test_a_verifier_that_the_present_secret_suits_keeps_it(self, api: Api) -> None:
         made = await create_connection(api)
 
-        answer = await api.patch(
-            made.path, json={"verifier": {"kind": "bearer"}}, headers={"If-Match": made.etag}
-        )
+        answer = await api.patch(made.path, json={"verifier": {"kind": "bearer"}}, headers={"If-Match": made.etag})
 
         assert body(answer, 200)["webhook_secret"] is None
 
@@ -260,108 +241,6 @@ class TestUpdate:
         problem(answer, 409, "connection_name_taken")
 
 
-class TestTest:
-    async def test_good_checks_make_a_draft_active(self, api: Api) -> None:
-        made = await create_connection(api)
-
-        found = body(await api.post(f"{made.path}/test"), 200)
-
-        assert (found["overall"], found["state"]) == ("ok", "active")
-        assert [check["name"] for check in found["checks"]] == ["address", "token"]
-        assert found["identity"] == {"name": "Parhelion agent", "native_id": "12"}
-        health = body(await api.get(made.path), 200)["health"]
-        assert health["identity"]["native_id"] == "12"
-        assert health["last_checked_at"].endswith("Z")
-
-    async def test_a_failed_check_says_what_to_do_and_breaks_an_active_connection(self, api: Api) -> None:
-        made = await create_connection(api)
-        await activate(api, made)
-        remote(made.json["config"]["base_url"]).checks = (
-            Check("token", Verdict.FAILED, "The secret was refused.", "Make a new secret."),
-        )
-
-        found = body(await api.post(f"{made.path}/test"), 200)
-
-        assert (found["overall"], found["state"]) == ("failed", "broken")
-        assert found["checks"][0]["advice"] == "Make a new secret."
-        assert body(await api.get(made.path), 200)["broken_reason"] == "The secret was refused."
-
-    async def test_a_repaired_connection_becomes_active_again(self, api: Api) -> None:
-        made = await create_connection(api)
-        await activate(api, made)
-        other = remote(made.json["config"]["base_url"])
-        good, other.checks = other.checks, (Check("token", Verdict.FAILED, "Refused."),)
-        body(await api.post(f"{made.path}/test"), 200)
-        other.checks = good
-
-        assert body(await api.post(f"{made.path}/test"), 200)["state"] == "active"
-        assert body(await api.get(made.path), 200)["broken_reason"] is None
-
-    async def test_could_not_ask_changes_nothing(self, api: Api) -> None:
-        made = await create_connection(api)
-        await activate(api, made)
-        remote(made.json["config"]["base_url"]).checks = (Check("address", Verdict.UNKNOWN, "No answer."),)
-
-        found = body(await api.post(f"{made.path}/test"), 200)
-
-        assert (found["overall"], found["state"]) == ("unknown", "active")
-
-    async def test_settings_changed_meanwhile_make_the_result_worthless(self, api: Api) -> None:
-        made = await create_connection(api)
-        other = remote(made.json["config"]["base_url"])
-
-        async def change_now() -> tuple[Check, ...]:
-            change = {"config": {"base_url": "https://elsewhere.test"}}
-            body(await api.patch(made.path, json=change, headers={"If-Match": "*"}), 200)
-            return (Check("token", Verdict.OK, "fine"),)
-
-        other.on_check = change_now
-
-        problem(await api.post(f"{made.path}/test"), 409, "connection_state")
-        assert body(await api.get(made.path), 200)["state"] == "draft"
-
-
-class TestStates:
-    async def test_pause_and_resume(self, api: Api) -> None:
-        made = await create_connection(api)
-        etag = await activate(api, made)
-
-        paused = await api.post(f"{made.path}/pause", json={"reason": "upgrade"}, headers={"If-Match": etag})
-        assert (body(paused, 200)["state"], body(paused, 200)["paused_reason"]) == ("paused", "upgrade")
-        resumed = await api.post(f"{made.path}/resume", headers={"If-Match": paused.headers["etag"]})
-
-        assert (body(resumed, 200)["state"], body(resumed, 200)["paused_reason"]) == ("active", None)
-
-    async def test_a_draft_cannot_be_paused(self, api: Api) -> None:
-        made = await create_connection(api)
-
-        answer = await api.post(f"{made.path}/pause", json={"reason": "x"}, headers={"If-Match": made.etag})
-
-        assert problem(answer, 409, "connection_state")["state"] == "draft"
-
-    async def test_what_is_not_paused_cannot_be_resumed(self, api: Api) -> None:
-        made = await create_connection(api)
-
-        problem(
-            await api.post(f"{made.path}/resume", headers={"If-Match": made.etag}), 409, "connection_state"
-        )
-
-    async def test_archived_is_the_end(self, api: Api) -> None:
-        made = await create_connection(api)
-        answer = await api.post(f"{made.path}/archive", headers={"If-Match": made.etag})
-        assert (body(answer, 200)["state"], body(answer, 200)["credentials_set"]) == ("archived", False)
-
-        match = {"If-Match": "*"}
-        problem(await api.patch(made.path, json={"name": "x"}, headers=match), 409, "connection_state")
-        problem(await api.post(f"{made.path}/archive", headers=match), 409, "connection_state")
-        problem(await api.post(f"{made.path}/test"), 409, "connection_paused")
-        problem(
-            await api.post(f"{made.path}/rotate-secret", json={"purpose": "webhook"}, headers=match),
-            409,
-            "connection_state",
-        )
-
-
 class TestRotate:
     async def test_a_webhook_secret_is_shown_once_with_the_end_of_the_old_one(self, api: Api) -> None:
         made = await create_connection(api)
@@ -386,9 +265,7 @@ class TestRotate:
             "credentials": {"client_id": "app", "client_secret": "rotated-secret"},
         }
 
-        found = body(
-            await api.post(f"{made.path}/rotate-secret", json=wanted, headers={"If-Match": "*"}), 200
-        )
+        found = body(await api.post(f"{made.path}/rotate-secret", json=wanted, headers={"If-Match": "*"}), 200)
         body(await api.post(f"{made.path}/test"), 200)
 
         assert found["webhook_secret"] is None
@@ -415,162 +292,6 @@ class TestRotate:
     async def test_no_verifier_has_no_secret(self, api: Api) -> None:
         made = await create_connection(api, verifier={"kind": "none"})
 
-        answer = await api.post(
-            f"{made.path}/rotate-secret", json={"purpose": "webhook"}, headers={"If-Match": "*"}
-        )
+        answer = await api.post(f"{made.path}/rotate-secret", json={"purpose": "webhook"}, headers={"If-Match": "*"})
 
         problem(answer, 409, "secret_not_needed")
-
-
-class TestRemote:
-    async def test_webhooks_are_registered_looked_at_and_removed(self, api: Api) -> None:
-        made = await create_connection(api)
-        other = remote(made.json["config"]["base_url"])
-
-        before = body(await api.get(f"{made.path}/webhooks"), 200)
-        registered = body(await api.post(f"{made.path}/webhooks"), 200)
-        after = body(await api.get(f"{made.path}/webhooks"), 200)
-        hooks = dict(other.hooks)
-        removed = body(await api.delete(f"{made.path}/webhooks"), 200)
-
-        assert (before["active"], before["problems"]) == (False, ["No webhook of ours is registered."])
-        assert registered["hook_url"] == made.json["hook_url"]
-        assert after["active"] is True
-        assert hooks == {f"Parhelion {made.id}": (made.json["hook_url"], made.json["webhook_secret"])}
-        assert removed == {"removed": 1}
-
-    async def test_the_newest_secret_is_registered(self, api: Api) -> None:
-        made = await create_connection(api)
-        rotated = body(
-            await api.post(
-                f"{made.path}/rotate-secret", json={"purpose": "webhook"}, headers={"If-Match": "*"}
-            ),
-            200,
-        )
-
-        body(await api.post(f"{made.path}/webhooks"), 200)
-
-        [(_, secret)] = remote(made.json["config"]["base_url"]).hooks.values()
-        assert secret == rotated["webhook_secret"]
-
-    async def test_without_a_secret_there_is_nothing_to_register(self, api: Api) -> None:
-        made = await create_connection(api, verifier={"kind": "none"})
-
-        problem(await api.post(f"{made.path}/webhooks"), 409, "secret_not_needed")
-
-    async def test_picklists(self, api: Api) -> None:
-        made = await create_connection(api)
-
-        found = body(await api.get(f"{made.path}/picklists"), 200)
-
-        assert found["statuses"] == [{"native_id": "9", "name": "Closed", "closes": True}]
-        assert set(found) == {"statuses", "priorities", "ticket_types", "outcomes", "teams", "clients"}
-
-    @pytest.mark.parametrize(
-        ("error", "status", "code", "retry_after"),
-        [
-            (DeskError(ErrorClass.TIMEOUT, "No answer."), 504, "remote_timed_out", None),
-            (DeskError(ErrorClass.RATE, "Used up.", retry_after_seconds=12.2), 503, "remote_busy", "13"),
-            (DeskError(ErrorClass.RATE, "Used up."), 503, "remote_busy", "60"),
-            (
-                DeskError(ErrorClass.PERMISSION, "403.", next_step="Tick the scope."),
-                502,
-                "remote_failed",
-                None,
-            ),
-        ],
-    )
-    async def test_a_failure_there_is_named(
-        self, api: Api, error: DeskError, status: int, code: str, retry_after: str | None
-    ) -> None:
-        made = await create_connection(api)
-        remote(made.json["config"]["base_url"]).failure = error
-
-        for answer in (
-            await api.get(f"{made.path}/picklists"),
-            await api.get(f"{made.path}/webhooks"),
-            await api.post(f"{made.path}/webhooks"),
-            await api.delete(f"{made.path}/webhooks"),
-        ):
-            found = problem(answer, status, code)
-            assert found["detail"] == error.detail
-            assert found["next_step"]
-            assert found["remote_error"] == error.error.value
-            assert answer.headers.get("retry-after") == retry_after
-
-    async def test_refused_credentials_break_the_connection(self, api: Api) -> None:
-        made = await create_connection(api)
-        await activate(api, made)
-        remote(made.json["config"]["base_url"]).failure = DeskError(ErrorClass.AUTH, "The secret is refused.")
-
-        problem(await api.get(f"{made.path}/picklists"), 502, "remote_failed")
-
-        found = body(await api.get(made.path), 200)
-        assert (found["state"], found["broken_reason"]) == ("broken", "The secret is refused.")
-
-
-class TestScopesAndTenants:
-    ROUTES = (
-        ("GET", "", None),
-        ("PATCH", "", {"name": "mine now"}),
-        ("POST", "/test", None),
-        ("POST", "/rotate-secret", {"purpose": "webhook"}),
-        ("POST", "/pause", {"reason": "x"}),
-        ("POST", "/resume", None),
-        ("POST", "/archive", None),
-        ("POST", "/webhooks", None),
-        ("GET", "/webhooks", None),
-        ("DELETE", "/webhooks", None),
-        ("GET", "/picklists", None),
-    )
-
-    @pytest.mark.parametrize(("method", "path", "sent"), ROUTES)
-    async def test_another_tenants_connection_answers_exactly_like_none(
-        self, api: Api, make_api: MakeApi, method: str, path: str, sent: dict[str, Any] | None
-    ) -> None:
-        theirs = await create_connection(await make_api())
-
-        async def answer(connection: str) -> dict[str, Any]:
-            response = await api.request(
-                method, f"/v1/connections/{connection}{path}", json=sent, headers={"If-Match": "*"}
-            )
-            found = problem(response, 404, "not_found")
-            return {key: value for key, value in found.items() if key not in {"instance", "correlation_id"}}
-
-        assert await answer(theirs.id) == await answer(NOBODY)
-
-    async def test_lists_show_our_own_only(self, api: Api, make_api: MakeApi) -> None:
-        await create_connection(await make_api())
-        mine = await create_connection(api)
-
-        found = body(await api.get("/v1/connections", params={"limit": 200}), 200)
-
-        assert [item["id"] for item in found["items"]] == [mine.id]
-
-    @pytest.mark.parametrize(("method", "path", "sent"), [*ROUTES, ("POST", None, {})])
-    async def test_a_key_without_the_scope_is_refused(
-        self, api: Api, make_api: MakeApi, method: str, path: str | None, sent: dict[str, Any] | None
-    ) -> None:
-        made = await create_connection(api)
-        other = await make_api("inbox:read", tenant_id=api.tenant_id)
-        reader = await make_api("connections:read", tenant_id=api.tenant_id)
-        address = "/v1/connections" if path is None else made.path + path
-
-        refused = await other.request(method, address, json=sent, headers={"If-Match": "*"})
-        reading = await reader.request(method, address, json=sent, headers={"If-Match": "*"})
-
-        problem(refused, 403, "forbidden")
-        if method == "GET":
-            body(reading, 200)
-        else:
-            assert problem(reading, 403, "forbidden")["needed_scope"] == "connections:write"
-
-    async def test_an_id_of_another_kind_is_told(self, api: Api) -> None:
-        found = problem(await api.get("/v1/connections/key_" + "0" * 32), 422, "invalid_input")
-
-        assert found["errors"] == [
-            {
-                "pointer": "path:connection_id",
-                "message": "expected an id of the form con_ followed by 32 hexadecimal digits",
-            }
-        ]

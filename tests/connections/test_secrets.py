@@ -1,4 +1,5 @@
-"""Secrets: kept sealed, shown once, sealed again under a new key, and in no place where they do not belong."""
+"""Secrets: kept sealed, shown once, sealed again under a new key, and in no place where they do not
+belong."""
 
 import base64
 import io
@@ -16,7 +17,8 @@ from app.connections import secrets
 from app.connections.models import ConnectionSecret
 from app.connections.secrets import Purpose
 from app.connectors.canonical import DeskError, ErrorClass
-from app.core import clock, logging as app_logging
+from app.core import clock
+from app.core import logging as app_logging
 from app.core.config import generate_key, parse_keys
 from app.core.crypto import UndecipherableError, Vault
 from app.core.db.base import metadata
@@ -95,7 +97,8 @@ class TestCanaries:
         answers.append(await api.get(f"{made.path}/picklists"))
         answers.append(await api.post(f"{made.path}/archive", headers=match))
 
-        # The one place that repeats a canary is the pointer that names a query parameter, and it names no value.
+        # The one place that repeats a canary is the pointer that names a query parameter, and it names no
+        # value.
         for answer in answers:
             assert "canary-" not in answer.text
             assert "canary-" not in str(answer.headers)

@@ -9,9 +9,7 @@ from app.connections.states import State
 from app.connectors.canonical import Check, Verdict
 
 checks = st.lists(
-    st.builds(
-        Check, st.sampled_from(["address", "token", "webhooks"]), st.sampled_from(Verdict), st.just("detail")
-    )
+    st.builds(Check, st.sampled_from(["address", "token", "webhooks"]), st.sampled_from(Verdict), st.just("detail"))
 )
 
 

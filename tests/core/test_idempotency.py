@@ -94,9 +94,7 @@ async def test_many_at_once_make_one(api: Api, database: Database) -> None:
 async def test_while_the_first_is_being_worked_on_the_second_is_told(api: Api, database: Database) -> None:
     async with database.transaction() as session:
         async with database.transaction() as reading:
-            [caller] = (
-                await reading.exec(select(ApiKey.id).where(ApiKey.prefix == api.key.split("_")[1]))
-            ).all()
+            [caller] = (await reading.exec(select(ApiKey.id).where(ApiKey.prefix == api.key.split("_")[1]))).all()
         name = f"idempotency:{api.tenant_id}:key_{caller.hex}:POST /v1/api-keys:k-1"
         assert await store.try_lock(session, name)
 

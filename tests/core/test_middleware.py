@@ -34,7 +34,7 @@ class TestCorrelation:
         "bad", ["short", "x" * 65, "has blank inside", "a;b,c\"d'e", "-starts-with-a-hyphen", "ümlaut-id"]
     )
     async def test_any_other_is_replaced(self, client: httpx.AsyncClient, bad: str) -> None:
-        answer = await client.get("/health/live", headers={"X-Request-ID": bad.encode()})
+        answer = await client.get("/health/live", headers={b"X-Request-ID": bad.encode()})
 
         assert answer.headers["x-request-id"] != bad
         assert len(answer.headers["x-request-id"]) == 32
@@ -92,7 +92,7 @@ class TestHeaders:
         assert "content-security-policy" not in answer.headers
 
 
-def edge_of(app: Any, **changes: object) -> httpx.AsyncClient:
+def edge_of(app: Any, **changes: Any) -> httpx.AsyncClient:
     settings: Settings = make_settings("postgresql://nobody@127.0.0.1:1/none", **changes)
     transport = httpx.ASGITransport(app=Edge(app, settings=settings))
     return httpx.AsyncClient(transport=transport, base_url="http://parhelion.test")
@@ -106,9 +106,7 @@ class TestHooks:
         async def take(connection_id: str) -> None: ...
 
         async with edge_of(app, api_body_max_bytes=1024) as client:
-            answer = await client.post(
-                "/hooks/con_1", content=b"x" * 5000, headers={"X-Request-ID": "delivery-1"}
-            )
+            answer = await client.post("/hooks/con_1", content=b"x" * 5000, headers={"X-Request-ID": "delivery-1"})
 
         assert answer.status_code == 200
         assert answer.headers["x-request-id"] == "delivery-1"

@@ -36,8 +36,8 @@ class Thing(In):
     """A thing."""
 
     name: str = Field(min_length=1)
-    parts: list[Part] = []
-    by_name: dict[str, Part] = {}
+    parts: list[Part] = Field(default_factory=list)
+    by_name: dict[str, Part] = Field(default_factory=dict)
 
 
 @router.post("", summary="Make a thing")
@@ -46,9 +46,7 @@ async def create_thing(thing: Thing) -> dict[str, str]:
 
 
 @router.get("/{number}", summary="Look at a thing")
-async def get_thing(
-    number: int, limit: int = 5, x_mood: Annotated[int | None, Header()] = None
-) -> dict[str, int]:
+async def get_thing(number: int, limit: int = 5, x_mood: Annotated[int | None, Header()] = None) -> dict[str, int]:
     return {"number": number, "limit": limit}
 
 
@@ -74,9 +72,7 @@ async def refuse(how: str, session: Session, payload: Annotated[Any, Body()] = N
         "(:id, 'x', now(), 1, now()), (:id, 'x', now(), 1, now())",
         "killed": "SELECT pg_terminate_backend(pg_backend_pid())",
     }
-    values = {"nul": {"value": "a\x00b"}, "twice": {"id": "00000000-0000-7000-8000-000000000001"}}.get(
-        how, {}
-    )
+    values = {"nul": {"value": "a\x00b"}, "twice": {"id": "00000000-0000-7000-8000-000000000001"}}.get(how, {})
     connection = await session.connection()
     await connection.execute(text(statements[how]), values)
 
@@ -113,9 +109,7 @@ class TestInput:
             ([], [""]),
         ],
     )
-    async def test_every_place_is_pointed_at(
-        self, things: httpx.AsyncClient, sent: Any, pointers: list[str]
-    ) -> None:
+    async def test_every_place_is_pointed_at(self, things: httpx.AsyncClient, sent: Any, pointers: list[str]) -> None:
         found = problem(await things.post("/v1/things", json=sent), 422, "invalid_input")
 
         assert sorted(error["pointer"] for error in found["errors"]) == sorted(pointers)
@@ -127,9 +121,7 @@ class TestInput:
         found = problem(answer, 422, "invalid_input")
         assert {error["pointer"] for error in found["errors"]} == {"path:number", "?limit", "header:x-mood"}
 
-    async def test_an_unknown_parameter_is_refused_with_the_likely_one(
-        self, things: httpx.AsyncClient
-    ) -> None:
+    async def test_an_unknown_parameter_is_refused_with_the_likely_one(self, things: httpx.AsyncClient) -> None:
         found = problem(await things.get("/v1/things/1", params={"limt": 3, "z": 1}), 422, "invalid_input")
 
         assert found["errors"] == [
@@ -138,9 +130,7 @@ class TestInput:
         ]
 
     async def test_the_input_itself_is_not_repeated(self, things: httpx.AsyncClient) -> None:
-        answer = await things.post(
-            "/v1/things", json={"name": 5, "canary-free": "canary-value", "parts": "canary-2"}
-        )
+        answer = await things.post("/v1/things", json={"name": 5, "canary-free": "canary-value", "parts": "canary-2"})
 
         assert "canary-value" not in answer.text
         assert "canary-2" not in answer.text
@@ -153,9 +143,7 @@ class TestInput:
         assert answer.headers["content-type"] == "application/problem+json"
 
     async def test_what_is_not_said_to_be_json(self, things: httpx.AsyncClient) -> None:
-        answer = await things.post(
-            "/v1/things", content=b'{"name": "a"}', headers={"Content-Type": "text/plain"}
-        )
+        answer = await things.post("/v1/things", content=b'{"name": "a"}', headers={"Content-Type": "text/plain"})
 
         problem(answer, 415, "unsupported_media_type")
 
@@ -241,9 +229,7 @@ class TestBody:
                 yield b"x" * 100
             yield b'"}'
 
-        answer = await things.post(
-            "/v1/things", content=pieces(), headers={"Content-Type": "application/json"}
-        )
+        answer = await things.post("/v1/things", content=pieces(), headers={"Content-Type": "application/json"})
 
         problem(answer, 413, "body_too_large")
 
@@ -292,9 +278,7 @@ class TestContract:
     async def test_an_unknown_code_is_a_problem_too(self, things: httpx.AsyncClient) -> None:
         problem(await things.get("/problems/nothing"), 404, "unknown_problem")
 
-    async def test_openapi_knows_the_problem_and_not_the_frameworks_own(
-        self, things: httpx.AsyncClient
-    ) -> None:
+    async def test_openapi_knows_the_problem_and_not_the_frameworks_own(self, things: httpx.AsyncClient) -> None:
         document = body(await things.get("/openapi.json"), 200)
 
         schemas = document["components"]["schemas"]
@@ -306,8 +290,6 @@ class TestContract:
             "$ref": "#/components/schemas/Problem"
         }
         assert (
-            answers["401"]["content"]["application/problem+json"]["examples"]["unauthenticated"]["value"][
-                "status"
-            ]
+            answers["401"]["content"]["application/problem+json"]["examples"]["unauthenticated"]["value"]["status"]
             == 401
         )

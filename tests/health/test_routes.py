@@ -9,8 +9,9 @@ from redis.asyncio import Redis
 
 from app.core.db.session import Database
 from app.embedded.redis import EmbeddedRedis
+from app.health import checks
 from app.health.checks import Backlog
-from tests.support.application import Api, body, running
+from tests.support.application import Api, body, problem, running
 from tests.support.database import make_settings
 
 
@@ -55,9 +56,7 @@ async def test_ready_with_redis_and_after_it_died(
     assert found["status"] == "degraded"
 
 
-async def test_a_database_that_hangs_is_not_waited_for(
-    application: FastAPI, client: httpx.AsyncClient
-) -> None:
+async def test_a_database_that_hangs_is_not_waited_for(application: FastAPI, client: httpx.AsyncClient) -> None:
     database: Database = application.state.database
     holders = [database.transaction() for _ in range(5)]
     sessions = [await holder.__aenter__() for holder in holders]
@@ -73,9 +72,7 @@ async def test_a_database_that_hangs_is_not_waited_for(
 
 
 @pytest.mark.parametrize(("late", "status", "word"), [(0, 200, "ok"), (10, 200, "ok"), (11, 503, "behind")])
-async def test_backlog(
-    application: FastAPI, client: httpx.AsyncClient, late: int, status: int, word: str
-) -> None:
+async def test_backlog(application: FastAPI, client: httpx.AsyncClient, late: int, status: int, word: str) -> None:
     application.state.backlog_probes = [probe("inbox_message", late=0), probe("outbound_command", late=late)]
 
     found = body(await client.get("/health/backlog"), status)
@@ -86,14 +83,35 @@ async def test_backlog(
     assert f'parhelion_queue_backlog_rows{{queue="outbound_command"}} {late + 3}.0' in metrics
 
 
+async def test_queues_that_cannot_be_counted_in_time(
+    application: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> Backlog:
+        await asyncio.Event().wait()
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(checks, "BACKLOG_TIMEOUT_SECONDS", 0.05)
+    application.state.backlog_probes = [never]
+
+    problem(await client.get("/health/backlog"), 503, "unavailable")
+
+
+async def test_the_real_queues_are_counted(client: httpx.AsyncClient) -> None:
+    found = body(await client.get("/health/backlog"), 200)
+
+    assert {queue["queue"]: queue["due_rows"] for queue in found["queues"]} == {
+        "inbox_message": 0,
+        "outbound_command": 0,
+        "ticket_link": 0,
+    }
+
+
 async def test_metrics_hold_nothing_of_a_tenant(api: Api, client: httpx.AsyncClient) -> None:
     body(await api.get("/v1/api-keys"), 200)
 
     answer = await client.get("/metrics")
 
     assert answer.headers["content-type"].startswith("text/plain")
-    assert (
-        'parhelion_http_requests_total{method="GET",route="/v1/api-keys",status_class="2xx"}' in answer.text
-    )
+    assert 'parhelion_http_requests_total{method="GET",route="/v1/api-keys",status_class="2xx"}' in answer.text
     assert api.tenant_id.hex not in answer.text
     assert 'parhelion_hook_deliveries_total{outcome="bad_signature"}' in answer.text

@@ -184,3 +184,9 @@ async def create_connection(api: Api, **changes: Any) -> Made:
     response = await api.post("/v1/connections", json=wanted)
     made = body(response, 201)
     return Made(made, made["id"], response.headers["etag"])
+
+
+async def activate(api: Api, made: Made) -> str:
+    """Test the connection so that it becomes active; gives its ETag."""
+    assert body(await api.post(f"{made.path}/test"), 200)["state"] == "active"
+    return (await api.get(made.path)).headers["etag"]

@@ -1,4 +1,5 @@
-"""Databases for tests: a real PostgreSQL for each test process, a fresh copy of a migrated template for each test."""
+"""Databases for tests: a real PostgreSQL for each test process, a fresh copy of a migrated template for each
+test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -51,7 +52,8 @@ def postgres_server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def template_url(postgres_server: EmbeddedPostgres) -> str:
-    """The server's address, once the template database is built the way operators build theirs: by migrating."""
+    """The server's address, once the template database is built the way operators build theirs: by
+    migrating."""
     asyncio.run(administer(postgres_server.url, f"CREATE DATABASE {TEMPLATE}"))
     upgrade(address(postgres_server.url, TEMPLATE))
     return postgres_server.url
@@ -85,7 +87,8 @@ BEGIN
   PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid();
   SET LOCAL session_replication_role = replica;
-  FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+  FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+  LOOP
     EXECUTE format('SELECT EXISTS (SELECT FROM %I)', one.tablename) INTO filled;
     IF filled THEN EXECUTE format('DELETE FROM %I', one.tablename); END IF;
   END LOOP;

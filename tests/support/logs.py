@@ -1,4 +1,5 @@
-"""Logs in tests: one plain line each, so that a failing test shows them and a passing one does not pay for them."""
+"""Logs in tests: one plain line each, so that a failing test shows them and a passing one does not pay for
+them."""
 
 import pytest
 import structlog

@@ -128,10 +128,10 @@ class ScriptedDesk:
     async def add_comments(self, drafts: Sequence[CommentDraft]) -> Sequence[WriteResult]:
         self._unscripted()
 
-    async def find_ticket(self, marker: str, *, created_after: datetime) -> Ticket | None:
+    async def find_tickets(self, markers: Sequence[str], *, created_after: datetime) -> dict[str, Ticket]:
         self._unscripted()
 
-    async def find_comment(self, marker: str, *, ticket_id: str, created_after: datetime) -> str | None:
+    async def find_comments(self, wanted: Sequence[tuple[str, str]], *, created_after: datetime) -> dict[str, str]:
         self._unscripted()
 
 

@@ -12,8 +12,8 @@ T = TypeVar("T")
 async def wait_until(
     predicate: Callable[[], T | Awaitable[T]], timeout_seconds: float = 10.0, *, every_seconds: float = 0.01
 ) -> T:
-    """The first truthy answer of ``predicate`` (plain or async). Raises ``AssertionError`` with its last answer when
-    none came in time."""
+    """The first truthy answer of ``predicate`` (plain or async). Raises ``AssertionError`` with its last
+    answer when none came in time."""
     deadline = time.monotonic() + timeout_seconds
     tick = asyncio.Event()
     while True:

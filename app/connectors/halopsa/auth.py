@@ -69,9 +69,7 @@ class TokenSource:
                 self._finished += 1
             self._failure = None
             # A token that lives shorter than the margin is used for half its life.
-            self._renew_at = self._monotonic() + max(
-                lifetime_seconds - RENEW_EARLY_SECONDS, lifetime_seconds / 2
-            )
+            self._renew_at = self._monotonic() + max(lifetime_seconds - RENEW_EARLY_SECONDS, lifetime_seconds / 2)
             return self._token
 
     def reject(self, token: str) -> None:
@@ -115,9 +113,7 @@ class TokenSource:
         said = refusals.explain(response.content)
         status = response.status_code
         named = f"tenant '{tenant}'" if tenant else "no tenant"
-        outcome = of_status(
-            status, writes=False, retry_after=response.headers.get("retry-after"), now=clock.now()
-        )
+        outcome = of_status(status, writes=False, retry_after=response.headers.get("retry-after"), now=clock.now())
         if outcome.kind is Kind.RATE_LIMITED:
             return refusals.refused(outcome, "POST", "/auth/token", response.content)
         if status in (400, 401, 403):
@@ -126,15 +122,11 @@ class TokenSource:
             return CallFailed(ErrorClass.AUTH, detail, next_step=step, status=status, said=said)
         if status == 404 or 300 <= status < 400:
             detail = f"There is no log-in at {self._config.token_url} (status {status})."
-            return CallFailed(
-                ErrorClass.MISCONFIGURED, detail, next_step=await self._where(tenant), status=status
-            )
+            return CallFailed(ErrorClass.MISCONFIGURED, detail, next_step=await self._where(tenant), status=status)
         if status == 500:
             # HaloPSA answers an unknown tenant like a crash (contract, 1.2), so this is the likely cause.
             detail = f"HaloPSA failed at the log-in (status 500); {named} was sent, perhaps a wrong one."
-            return CallFailed(
-                ErrorClass.MISCONFIGURED, detail, next_step=await self._where(tenant), status=status
-            )
+            return CallFailed(ErrorClass.MISCONFIGURED, detail, next_step=await self._where(tenant), status=status)
         return refusals.refused(outcome, "POST", "/auth/token", response.content)
 
     async def _where(self, tenant: str | None) -> str:

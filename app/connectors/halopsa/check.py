@@ -80,9 +80,7 @@ async def _address(client: HaloClient, found: _Findings) -> bool:
     try:
         response = await client.http.get(url)
     except (HTTPError, OSError) as error:
-        found.failed(
-            "address", f"{client.config.base_url} cannot be reached.", refusals.unreachable_advice(error)
-        )
+        found.failed("address", f"{client.config.base_url} cannot be reached.", refusals.unreachable_advice(error))
         found.unknown("api", _NOT_ASKED)
         found.unknown("token", _NOT_ASKED)
         return False

@@ -90,9 +90,7 @@ async def _save(client: HaloClient, items: Sequence[_NewComment]) -> dict[str, F
     fates: dict[str, Fate] = {}
     todo = list(items)
     while todo:
-        batch: Batch[_NewComment] = Batch(
-            client, "/Actions", _looker(client), _COMMENTS_PER_CALL, _no_dates(client)
-        )
+        batch: Batch[_NewComment] = Batch(client, "/Actions", _looker(client), _COMMENTS_PER_CALL, _no_dates(client))
         if client.learnt.hidden_markers_kept is None:
             # Without a marker that stays, a lost answer could not be looked up: one comment tells first.
             await _learn_markers(client, todo[0], (await batch.save(todo[:1]))[todo[0].key])
@@ -178,9 +176,7 @@ async def _hide(client: HaloClient, item: _NewComment, action_id: int) -> Refuse
     """Correct an action that HaloPSA made visible against our word; remove it when that does not help."""
     ticket_id = int(item.draft.ticket_id)
     try:
-        rows = await client.post(
-            "/Actions", [{"id": action_id, "ticket_id": ticket_id, "hiddenfromuser": True}]
-        )
+        rows = await client.post("/Actions", [{"id": action_id, "ticket_id": ticket_id, "hiddenfromuser": True}])
         if rows and rows[0].get("hiddenfromuser") is not None and not mapping.is_shown(rows[0]):
             return None
     except CallFailed:

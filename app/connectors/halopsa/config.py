@@ -62,9 +62,7 @@ class HaloConfig(BaseModel):
         max_length=20,
         description="Statuses that mean a ticket is closed; 9 is built in.",
     )
-    page_size: int = Field(
-        default=100, ge=1, le=1000, description="Rows per page; HaloPSA gives 100 tickets at most."
-    )
+    page_size: int = Field(default=100, ge=1, le=1000, description="Rows per page; HaloPSA gives 100 tickets at most.")
 
     @field_validator("base_url")
     @classmethod
@@ -112,9 +110,7 @@ class HaloCredentials(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     client_id: str = Field(min_length=1, max_length=200, description="Client ID of the API application.")
-    client_secret: SecretStr = Field(
-        min_length=1, max_length=500, description="Client secret; shown once by HaloPSA."
-    )
+    client_secret: SecretStr = Field(min_length=1, max_length=500, description="Client secret; shown once by HaloPSA.")
 
     @field_validator("client_id")
     @classmethod
@@ -131,9 +127,7 @@ class HaloSideOptions(SideOptions):
     """HaloPSA's own settings of one side of a relationship; ids are those that the connection's
     picklists show."""
 
-    resolution: str | None = Field(
-        default=None, description="Id of the action outcome that resolves a ticket."
-    )
+    resolution: str | None = Field(default=None, description="Id of the action outcome that resolves a ticket.")
     comment_outcome: str | None = Field(
         default=None, description="Id of the action outcome for public notes; found by itself when absent."
     )
@@ -146,21 +140,15 @@ class HaloSideOptions(SideOptions):
         default=None, ge=1, description="Site of created tickets; the client's main site if absent."
     )
     end_user: int | None = Field(default=None, ge=1, description="End user of created tickets (user id).")
-    team: str | None = Field(
-        default=None, max_length=200, description="Team of created tickets, by its name."
-    )
+    team: str | None = Field(default=None, max_length=200, description="Team of created tickets, by its name.")
     agent: int | None = Field(default=None, ge=1, description="Agent of created tickets; 1 is Unassigned.")
-    ticket_type: int | None = Field(
-        default=None, ge=1, description="Type of created tickets (ticket type id)."
-    )
+    ticket_type: int | None = Field(default=None, ge=1, description="Type of created tickets (ticket type id).")
     category: str | None = Field(
         default=None, max_length=500, description="First category of created tickets, in full."
     )
     impact: int | None = Field(default=None, ge=1, le=9, description="Impact of created tickets; 3 is low.")
     urgency: int | None = Field(default=None, ge=1, le=9, description="Urgency of created tickets; 3 is low.")
-    priority: int | None = Field(
-        default=None, ge=1, description="Priority of created tickets (number within its SLA)."
-    )
+    priority: int | None = Field(default=None, ge=1, description="Priority of created tickets (number within its SLA).")
     source: int | None = Field(default=None, ge=0, description="Source of created tickets (source id).")
 
     def created_ticket_defaults(self) -> Mapping[str, Any]:
@@ -212,9 +200,7 @@ def _refuse_unusable(parts: SplitResult) -> None:
     if parts.scheme.lower() not in ("http", "https"):
         raise ValueError("the address must start with https://")
     if parts.username or parts.password:
-        raise ValueError(
-            "the address must not contain a user name or password; use client_id and client_secret"
-        )
+        raise ValueError("the address must not contain a user name or password; use client_id and client_secret")
     host = (parts.hostname or "").rstrip(".")
     if not host or any(character.isspace() for character in host):
         raise ValueError("there is no host in this address; it looks like https://example.halopsa.com")

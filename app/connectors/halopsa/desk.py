@@ -88,3 +88,11 @@ class HaloDesk:
     async def find_comment(self, marker: str, *, ticket_id: str, created_after: datetime) -> str | None:
         """The native id of the comment that carries our marker."""
         return await finding.find_comment(self._client, marker, ticket_id=ticket_id)
+
+    async def find_tickets(self, markers: Sequence[str], *, created_after: datetime) -> dict[str, Ticket]:
+        """The tickets that carry our markers, by marker."""
+        return await finding.find_tickets(self._client, markers, created_after=created_after)
+
+    async def find_comments(self, wanted: Sequence[tuple[str, str]], *, created_after: datetime) -> dict[str, str]:
+        """Native ids of the comments that carry our markers, by marker."""
+        return await finding.find_comments(self._client, wanted, created_after=created_after)

@@ -15,6 +15,9 @@ from app.core import clock
 
 # Our clock and HaloPSA's may differ by minutes; a few more tickets on the same page cost nothing.
 CLOCK_DOUBT = timedelta(minutes=10)
+# Up to so many markers are cheaper asked for one by one.
+SINGLY = 2
+MOST_LINK_PAGES = 30
 
 
 async def find_ticket(client: HaloClient, marker: str, *, created_after: datetime) -> Ticket | None:
@@ -28,6 +31,84 @@ async def find_ticket(client: HaloClient, marker: str, *, created_after: datetim
             return found
     rows = await recent_tickets(client, [marker], created_after=created_after)
     return next(iter(reading.tickets_in(client, rows.values())), None)
+
+
+async def find_tickets(client: HaloClient, wanted: Sequence[str], *, created_after: datetime) -> dict[str, Ticket]:
+    """The tickets that carry the markers, by marker: a few calls for any number of them.
+
+    After a crash hundreds of creations may be in doubt at once, and asking for each by itself would spend the
+    budget of five minutes on looking. Raises :class:`CallFailed` when HaloPSA cannot be asked."""
+    rows = await recent_tickets(client, wanted, created_after=created_after)
+    found = {marker: one for marker, row in rows.items() for one in reading.tickets_in(client, [row])}
+    missing = [marker for marker in wanted if marker not in found]
+    links = await _recent_links(client, missing, created_after=created_after) if len(missing) > SINGLY else None
+    if links is None:
+        for marker in missing:
+            ticket = await find_ticket(client, marker, created_after=created_after)
+            if ticket is not None:
+                found[marker] = ticket
+        return found
+    ids = {
+        marker: str(ticket_id)
+        for marker, row in links.items()
+        if wire.identifier(row.get("halo_second_id")) is None
+        and (ticket_id := wire.identifier(row.get("halo_id"))) is not None
+    }
+    tickets = await reading.read_tickets(client, list(ids.values())) if ids else {}
+    return found | {marker: tickets[native] for marker, native in ids.items() if native in tickets}
+
+
+async def find_comments(
+    client: HaloClient, wanted: Sequence[tuple[str, str]], *, created_after: datetime
+) -> dict[str, str]:
+    """Native ids of the comments that carry the markers, by marker; ``wanted`` are (marker, ticket id) pairs.
+
+    A few calls for any number of them. Raises :class:`CallFailed` when HaloPSA cannot be asked."""
+    links = (
+        await _recent_links(client, [marker for marker, _ in wanted], created_after=created_after)
+        if len(wanted) > SINGLY
+        else None
+    )
+    found: dict[str, str] = {}
+    for marker, ticket_id in wanted:
+        row = links.get(marker) if links is not None else None
+        action_id = wire.identifier(row.get("halo_second_id")) if row is not None else None
+        if row is not None and action_id is not None and wire.text(wire.identifier(row.get("halo_id"))) == ticket_id:
+            found[marker] = mapping.comment_id(ticket_id, action_id)
+        elif links is None:
+            native = await find_comment(client, marker, ticket_id=ticket_id)
+            if native is not None:
+                found[marker] = native
+    return found
+
+
+async def _recent_links(
+    client: HaloClient, wanted: Sequence[str], *, created_after: datetime
+) -> dict[str, dict[str, Any]] | None:
+    """Rows of the correlation table by marker, newest first down to ``created_after``; ``None`` when the table
+    cannot tell (not allowed, not dated, too long), so that each has to be asked for by itself."""
+    floor = created_after - CLOCK_DOUBT
+    open_markers = set(wanted)
+    found: dict[str, dict[str, Any]] = {}
+    pages = 0
+    try:
+        async for rows, _ in client.pages("/ExternalLink", "externallinks", {}, descending=True):
+            pages += 1
+            for row in rows:
+                if (marker := wire.text(row.get("third_party_id"))) in open_markers:
+                    found[marker] = row
+            open_markers.difference_update(found)
+            dates = [wire.moment(row.get("date_created")) for row in rows]
+            if not open_markers or (dates and all(date is not None and date < floor for date in dates)):
+                return found
+            if pages >= MOST_LINK_PAGES or None in dates:
+                return None
+    except CallFailed as failure:
+        if failure.error in (ErrorClass.PERMISSION, ErrorClass.NOT_FOUND, ErrorClass.MISCONFIGURED):
+            return None
+        raise
+    # The whole table was read. An empty one proves nothing: this tenant may not keep our links at all.
+    return found if pages else None
 
 
 async def recent_tickets(

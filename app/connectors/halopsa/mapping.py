@@ -100,7 +100,7 @@ def comment(row: wire.Row) -> Comment | None:
 
 def is_shown(row: wire.Row) -> bool:
     """Whether the end user surely sees an action."""
-    return row.get("hiddenfromuser") is not None and wire.flag(row.get("hiddenfromuser")) is False
+    return wire.flag(row.get("hiddenfromuser")) is False
 
 
 def touched_since(row: wire.Row, since: datetime) -> bool:
@@ -123,9 +123,7 @@ def _kind(row: wire.Row, action_id: int) -> CommentKind:
 
 
 def _author(row: wire.Row) -> Party:
-    agent_id = wire.identifier(wire.first(row, "who_agentid")) or wire.identifier(
-        row.get("actionby_agent_id")
-    )
+    agent_id = wire.identifier(wire.first(row, "who_agentid")) or wire.identifier(row.get("actionby_agent_id"))
     user_id = wire.identifier(row.get("actionby_user_id"))
     who_type = wire.whole(row.get("who_type"))
     is_agent = who_type == _AGENT or (who_type != _USER and user_id is None and agent_id is not None)

@@ -19,9 +19,7 @@ _SPAN = re.compile(rf"""<span\b[^>]*\bdata-parhelion\s*=\s*["']({_MARKER})["'][^
 _ONLY_TAGS = re.compile(r"(?:\s|&nbsp;|<[^>]*>)*\Z")
 _LAST_LINE = re.compile(rf"^\[ref:({_MARKER})\]$")
 # Mail programs quote with these; a marker in or below a quotation belongs to the quoted comment.
-_QUOTE_START = re.compile(
-    r"<(?:blockquote|div[^>]*\b(?:class|id)\s*=\s*[\"'][^\"']*(?:quote|reply))", re.IGNORECASE
-)
+_QUOTE_START = re.compile(r"<(?:blockquote|div[^>]*\b(?:class|id)\s*=\s*[\"'][^\"']*(?:quote|reply))", re.IGNORECASE)
 
 
 def external_link(marker: str, description: str) -> dict[str, Any]:
@@ -41,17 +39,14 @@ def is_ours(row: wire.Row) -> bool:
 def linked(rows: Any) -> tuple[str, ...]:
     """Our markers among a record's ``external_links``."""
     found = wire.objects(rows) if isinstance(rows, list) else []
-    return tuple(
-        wire.text(row.get("third_party_id")) for row in found if is_ours(row) and row.get("third_party_id")
-    )
+    return tuple(wire.text(row.get("third_party_id")) for row in found if is_ours(row) and row.get("third_party_id"))
 
 
 def foreign(rows: Any) -> tuple[str, ...]:
     """Other integrations that hold a correlation row on the record, by name."""
     found = wire.objects(rows) if isinstance(rows, list) else []
     names = (
-        wire.text(row.get("integration_name")).strip()
-        or f"module {wire.text(row.get('module_id')) or 'unknown'}"
+        wire.text(row.get("integration_name")).strip() or f"module {wire.text(row.get('module_id')) or 'unknown'}"
         for row in found
         if not is_ours(row)
     )

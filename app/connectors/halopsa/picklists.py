@@ -24,9 +24,7 @@ async def read(client: HaloClient) -> Picklists:
         statuses=_statuses(client, statuses),
         priorities=_priorities(priorities),
         ticket_types=_choices(types),
-        outcomes=_choices(
-            (row for row in outcomes if not wire.flag(row.get("hidden"))), "buttonname", "outcome"
-        ),
+        outcomes=_choices((row for row in outcomes if not wire.flag(row.get("hidden"))), "buttonname", "outcome"),
         teams=_choices(row for row in teams if not wire.flag(row.get("inactive"))),
         clients=_choices(row for row in clients if not wire.flag(row.get("inactive"))),
     )

@@ -32,9 +32,7 @@ def tickets_in(client: HaloClient, rows: Iterable[wire.Row]) -> list[Ticket]:
 async def read_tickets(client: HaloClient, ticket_ids: Sequence[str]) -> dict[str, Ticket]:
     """Tickets by id. One that was deleted is in it only while HaloPSA still shows it. Raises
     :class:`CallFailed`."""
-    wanted = list(
-        dict.fromkeys(str(number) for one in ticket_ids if (number := wire.identifier(one)) is not None)
-    )
+    wanted = list(dict.fromkeys(str(number) for one in ticket_ids if (number := wire.identifier(one)) is not None))
     found: dict[str, Ticket] = {}
     for start in range(0, len(wanted), IDS_PER_CALL):
         chunk = wanted[start : start + IDS_PER_CALL]
@@ -50,9 +48,7 @@ async def read_tickets(client: HaloClient, ticket_ids: Sequence[str]) -> dict[st
     return found
 
 
-async def _read_listed(
-    client: HaloClient, chunk: Sequence[str], extra: Params
-) -> tuple[dict[str, Ticket], bool]:
+async def _read_listed(client: HaloClient, chunk: Sequence[str], extra: Params) -> tuple[dict[str, Ticket], bool]:
     """Tickets of the list, and whether the server really filtered: unknown filters are ignored silently."""
     asked = set(chunk)
     found: dict[str, Ticket] = {}
@@ -69,16 +65,12 @@ async def _read_singly(client: HaloClient, ticket_ids: Sequence[str]) -> dict[st
     found: dict[str, Ticket] = {}
     for ticket_id in ticket_ids:
         try:
-            row = await client.get(
-                f"/Tickets/{ticket_id}", {"includedetails": True}, template="/Tickets/{id}"
-            )
+            row = await client.get(f"/Tickets/{ticket_id}", {"includedetails": True}, template="/Tickets/{id}")
         except CallFailed as failure:
             if failure.status not in (400, 404):
                 raise
             continue
-        found |= {
-            one.native_id: one for one in tickets_in(client, wire.saved(row)) if one.native_id == ticket_id
-        }
+        found |= {one.native_id: one for one in tickets_in(client, wire.saved(row)) if one.native_id == ticket_id}
     return found
 
 
@@ -94,9 +86,7 @@ async def changed_tickets(client: HaloClient, since: datetime) -> AsyncIterator[
         shrunk = False
         before: int | None = None
         async for rows, total in client.pages("/Tickets", "tickets", params):
-            page = [
-                one for one in tickets_in(client, rows) if one.updated_at is None or one.updated_at >= floor
-            ]
+            page = [one for one in tickets_in(client, rows) if one.updated_at is None or one.updated_at >= floor]
             if page:
                 yield page
             shrunk = shrunk or (before is not None and total is not None and total < before)
@@ -107,18 +97,14 @@ async def changed_tickets(client: HaloClient, since: datetime) -> AsyncIterator[
 
 async def read_trail(client: HaloClient, ticket_id: str) -> tuple[list[dict[str, Any]], bool]:
     """Every action of one ticket but the system's, and whether that is all of them."""
-    payload = await client.get(
-        "/Actions", {"ticket_id": ticket_id, **_shape()}, template="/Actions?ticket_id"
-    )
+    payload = await client.get("/Actions", {"ticket_id": ticket_id, **_shape()}, template="/Actions?ticket_id")
     rows = client.rows(payload, "/Actions", "actions")
     for row in rows:
         row.setdefault("ticket_id", ticket_id)
     return rows, not _is_cut(payload, rows)
 
 
-async def read_comments(
-    client: HaloClient, ticket_ids: Sequence[str], since: datetime | None
-) -> CommentWindow:
+async def read_comments(client: HaloClient, ticket_ids: Sequence[str], since: datetime | None) -> CommentWindow:
     """Trails of the tickets since ``since``: one window for all where that is possible, else each on its
     own."""
     wanted = [str(number) for one in ticket_ids if (number := wire.identifier(one)) is not None]
@@ -154,9 +140,7 @@ async def recent_comments(client: HaloClient, since: datetime) -> CommentWindow:
     else:
         complete = False
     ordered = sorted(comments.values(), key=_order)
-    return CommentWindow(
-        tuple(ordered), frozenset(one.ticket_id for one in ordered) if complete else frozenset()
-    )
+    return CommentWindow(tuple(ordered), frozenset(one.ticket_id for one in ordered) if complete else frozenset())
 
 
 async def _read_window(client: HaloClient, since: datetime) -> tuple[list[dict[str, Any]], bool]:

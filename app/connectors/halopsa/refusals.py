@@ -36,9 +36,7 @@ _WORKFLOW = re.compile(
     r"do not have access to this action|workflow|not allowed at|cannot be closed directly|not available at",
     re.IGNORECASE,
 )
-_REQUIRED = re.compile(
-    r"required|mandatory|must be entered|must enter|please select|CODE:APP03", re.IGNORECASE
-)
+_REQUIRED = re.compile(r"required|mandatory|must be entered|must enter|please select|CODE:APP03", re.IGNORECASE)
 # "Outcome 12 was not found" is a wrong setting, not a ticket that has gone.
 _MISSING = re.compile(r"record (?:was )?not found|no longer exists", re.IGNORECASE)
 _DATE = re.compile(r"\bdate(?:time)?\b", re.IGNORECASE)
@@ -144,9 +142,7 @@ def unreachable_advice(error: Exception) -> str:
     if "does not resolve" in words or "name or service" in words or "getaddrinfo" in words:
         return "Check the host name in the address; this machine cannot resolve it."
     if "certificate" in words or "ssl" in words or "tls" in words:
-        return (
-            "The TLS certificate of this address is not valid for it; check the host name or the certificate."
-        )
+        return "The TLS certificate of this address is not valid for it; check the host name or the certificate."
     if "refused" in words or "all connection attempts failed" in words:
         return "Nothing listens at this address; check host and port, or whether a firewall is in between."
     return "Try again later; check the network between here and HaloPSA if it stays so."

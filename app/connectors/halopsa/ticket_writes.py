@@ -60,10 +60,7 @@ class _NewTicket:
     def fits(self, row: wire.Row) -> bool:
         # Another marker on it means another draft; no marker at all means a version that does not give it
         # back.
-        return (
-            wire.identifier(row.get("id")) is not None
-            and not wire.text(row.get("third_party_id_string")).strip()
-        )
+        return wire.identifier(row.get("id")) is not None and not wire.text(row.get("third_party_id_string")).strip()
 
 
 async def create_tickets(client: HaloClient, drafts: Sequence[TicketDraft]) -> list[WriteResult]:
@@ -258,21 +255,15 @@ async def _write_closings(client: HaloClient, progress: Sequence[_Progress]) -> 
     through_outcome = {
         one.change.key: one
         for one in progress
-        if one.change.closes
-        and one.change.resolution
-        and TicketField.STATUS in one.change.values
-        and not one.undecided
+        if one.change.closes and one.change.resolution and TicketField.STATUS in one.change.values and not one.undecided
     }
     items = [
-        _Closing(one.change, int(mapping.members(one.change.values)["status_id"]))
-        for one in through_outcome.values()
+        _Closing(one.change, int(mapping.members(one.change.values)["status_id"])) for one in through_outcome.values()
     ]
 
     async def look(some: Sequence[_Closing]) -> dict[str, dict[str, Any]]:
         tickets = await reading.read_tickets(client, [item.change.ticket_id for item in some])
-        return {
-            item.key: {} for item in some if _has_status(tickets.get(item.change.ticket_id), item.status_id)
-        }
+        return {item.key: {} for item in some if _has_status(tickets.get(item.change.ticket_id), item.status_id)}
 
     batch: Batch[_Closing] = Batch(client, "/Actions", look, _TICKETS_PER_CALL)
     for key, fate in (await batch.save(items)).items():
@@ -307,9 +298,7 @@ async def _read_back(client: HaloClient, progress: Sequence[_Progress]) -> None:
 
 
 def _shows_state(row: wire.Row) -> bool:
-    return (
-        row.get("status_id") is not None and row.get("summary") is not None and row.get("details") is not None
-    )
+    return row.get("status_id") is not None and row.get("summary") is not None and row.get("details") is not None
 
 
 def _result(client: HaloClient, one: _Progress) -> WriteResult:

@@ -91,9 +91,7 @@ class HaloWebhooks:
         if webhook is None or _differs(webhook, wanted):
             body = wanted if webhook is None else {**wanted, "id": webhook["id"]}
             saved = await self._client.post("/Webhook", [body])
-            webhook = next((row for row in saved if row.get("id")), None) or next(
-                iter(await self._ours(label)), None
-            )
+            webhook = next((row for row in saved if row.get("id")), None) or next(iter(await self._ours(label)), None)
         if webhook is None:
             return HookState(None, False, problems=("HaloPSA took the webhook but does not list it.",))
         webhook_id = wire.text(webhook.get("id"))
@@ -172,9 +170,7 @@ class HaloWebhooks:
             return found
         failed = [row for row in rows if _failed(row)]
         if failed:
-            found.append(
-                f"{len(failed)} of the last {len(rows)} deliveries failed; the poll finds those changes."
-            )
+            found.append(f"{len(failed)} of the last {len(rows)} deliveries failed; the poll finds those changes.")
         return found
 
 

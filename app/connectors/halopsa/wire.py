@@ -12,7 +12,9 @@ Row = Mapping[str, Any]
 
 # "Never" is written as 1900-01-01 or earlier; nothing of a service desk is older than this.
 _FIRST_REAL_YEAR = 1981
+_NO_YEAR = 9999  # the other end of "never", and a time zone could push it out of the calendar
 _TRUE = frozenset({"true", "1", "yes"})
+_FALSE = frozenset({"false", "0", "no"})
 
 
 class NotAnObject(ValueError):
@@ -50,12 +52,13 @@ def text(value: Any) -> str:
 
 
 def flag(value: Any) -> bool | None:
-    """A boolean, also when it comes as text or number; ``None`` when it is not there."""
-    if value is None or isinstance(value, bool):
+    """A boolean, also when it comes as text or number; ``None`` when it is missing or anything else."""
+    if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return value.strip().lower() in _TRUE
-    return bool(value)
+        word = value.strip().lower()
+        return True if word in _TRUE else False if word in _FALSE else None
+    return bool(value) if isinstance(value, int | float) else None
 
 
 def moment(value: Any) -> datetime | None:
@@ -67,7 +70,7 @@ def moment(value: Any) -> datetime | None:
         found = datetime.fromisoformat(value)
     except ValueError:
         return None
-    if found.year < _FIRST_REAL_YEAR:
+    if not _FIRST_REAL_YEAR <= found.year < _NO_YEAR:
         return None
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 

@@ -66,7 +66,5 @@ async def find(
 
 async def prune_expired(session: AsyncSession) -> int:
     """Remove every record whose time is over; returns how many."""
-    result = await session.exec(
-        delete(IdempotencyRecord).where(col(IdempotencyRecord.expires_at) <= clock.now())
-    )
+    result = await session.exec(delete(IdempotencyRecord).where(col(IdempotencyRecord.expires_at) <= clock.now()))
     return int(result.rowcount)

@@ -45,9 +45,7 @@ class TenantRepository(Generic[RowT]):
         another tenant's."""
         row = await self.find(row_id, lock=lock)
         if row is None:
-            raise NotFound(
-                f"There is no such {self.noun}.", next_step=f"List them to find the {self.noun}'s id."
-            )
+            raise NotFound(f"There is no such {self.noun}.", next_step=f"List them to find the {self.noun}'s id.")
         return row
 
     async def add(self, row: RowT) -> RowT:

@@ -33,7 +33,9 @@ class Database:
     def __init__(self, engine: AsyncEngine, doorbell: Doorbell | None = None) -> None:
         self.engine = engine
         self.doorbell: Doorbell = doorbell or SilentDoorbell()
-        self._sessions = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False, autoflush=False)
+        self._sessions = async_sessionmaker(
+            engine, class_=AsyncSession, expire_on_commit=False, autoflush=False
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

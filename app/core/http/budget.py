@@ -15,7 +15,9 @@ import itertools
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -29,6 +31,7 @@ REDIS_TIMEOUT_SECONDS = 0.05
 # While Redis fails it is asked again once a second only: 50 ms on every call would be a tax on the whole
 # outage.
 REDIS_REST_SECONDS = 1.0
+_OTHER_MEMORY = -1
 # A call is counted by the remote side when it arrives, up to a second or two after our grant, so ours is a
 # bit wider.
 WINDOW_SLACK_SHARE = 0.01
@@ -80,9 +83,7 @@ class BudgetStore:
     def budget(self, key: str, *, limit: int, window_seconds: float, reserve_share: float = 0.3) -> "Budget":
         """The budget called ``key``. Asking again with other numbers changes them for the whole process."""
         if limit < 1 or window_seconds <= 0 or not 0 <= reserve_share < 1:
-            raise ValueError(
-                "a budget needs a limit of at least 1, a window over 0 s and a reserve share below 1"
-            )
+            raise ValueError("a budget needs a limit of at least 1, a window over 0 s and a reserve share below 1")
         # A bulk call must stay possible: with a limit of 1 or 2 the reserve is what is left over, not
         # everything.
         allowance = Allowance(limit, window_seconds, min(limit - 1, math.ceil(limit * reserve_share)))
@@ -97,9 +98,7 @@ class BudgetStore:
 class Budget:
     """One rolling window of calls."""
 
-    def __init__(
-        self, key: str, allowance: Allowance, shared: "_SharedLedger | None", processes: int
-    ) -> None:
+    def __init__(self, key: str, allowance: Allowance, shared: "_SharedLedger | None", processes: int) -> None:
         self.key = key
         self.allowance = allowance
         self._shared = shared
@@ -150,13 +149,25 @@ class Budget:
 
     async def _try(self, urgent: bool, cost: int) -> int:
         token = _token()
-        if self._shared is not None:
-            answer = await self._shared.take(
-                self.key, self.allowance, self._own, urgent=urgent, cost=cost, token=token
-            )
+        for _ in range(2):
+            wait_us = self._doubtful_wait_us(urgent, cost)
+            if wait_us > 0:
+                return wait_us
+            if self._shared is None:
+                break
+            answer = await self._shared.take(self.key, self.allowance, self._own, urgent=urgent, cost=cost, token=token)
             if answer is not None:
                 return self._heard(answer, cost, token)
+            if self._own.told:
+                break
         return self._take_alone(urgent, cost, token)
+
+    def _doubtful_wait_us(self, urgent: bool, cost: int) -> int:
+        """Redis began anew and the others may not have told it their calls yet: no more than our part till then."""
+        now_us = self._now_us()
+        if now_us >= self._own.doubtful_until_us:
+            return 0
+        return self._own.wait_us(now_us, self.allowance.window_us, room=self._part(urgent, cost), cost=cost)
 
     def _heard(self, answer: "_Answer", cost: int, token: str) -> int:
         if answer.wait_us == 0:
@@ -173,17 +184,26 @@ class Budget:
         are known to have left over."""
         now_us = self._now_us()
         allowance = self.allowance
-        ceiling = self._own.ceiling(now_us, allowance)
-        part = ceiling / self._processes
-        self._ceiling = part
-        open_share = 1.0 if urgent else (allowance.limit - allowance.reserve) / allowance.limit
-        room = max(cost, int(part * open_share + 1e-9))
+        room = self._part(urgent, cost)
+        self._ceiling = float(self._part(True, cost))
         if now_us < self._others_until_us:
-            left_over = int(ceiling * open_share + 1e-9) - self._others
+            left_over = int(self._own.ceiling(now_us, allowance) * self._open_share(urgent) + 1e-9) - self._others
             if left_over < cost:
                 return self._others_until_us - now_us
             room = min(room, left_over)
-        return self._own.take(now_us, allowance.window_us, room=room, grant=Grant(now_us, token, cost))
+        grant = Grant(now_us, token, cost)
+        wait_us = self._own.take(now_us, allowance.window_us, room=room, grant=grant)
+        if wait_us == 0 and self._shared is not None:
+            self._own.untold.append(grant)
+        return wait_us
+
+    def _part(self, urgent: bool, cost: int) -> int:
+        """The calls of one window that are surely ours; at least ``cost``, or a small limit would stop everything."""
+        ceiling = self._own.ceiling(self._now_us(), self.allowance)
+        return max(cost, int(ceiling / self._processes * self._open_share(urgent) + 1e-9))
+
+    def _open_share(self, urgent: bool) -> float:
+        return 1.0 if urgent else (self.allowance.limit - self.allowance.reserve) / self.allowance.limit
 
     def _now_us(self) -> int:
         return self._shared.now_us() if self._shared is not None else _wall_us()
@@ -217,25 +237,35 @@ class _SharedLedger:
     async def take(
         self, key: str, allowance: Allowance, own: Window, *, urgent: bool, cost: int, token: str
     ) -> _Answer | None:
-        # A second for the two clocks to differ: calls about to leave the window are not missed by anyone.
-        mine = own.recent(self.now_us(), allowance.window_us - min(1_000_000, allowance.window_us // 10))
-        base: list[int | str] = [
+        """Ask for ``cost`` calls. Redis is told what it cannot know first: calls granted while it was away, and
+        after a flush or a restart everything of the present window.
+
+        ``None`` when Redis cannot be asked, or has begun anew: then ``own.told`` is empty, and the next ask tells
+        it everything.
+        """
+        untold = own.untold if own.told else own.recent(self.now_us(), allowance.window_us)
+        args: list[int | str] = [
             allowance.limit,
             allowance.window_us,
             0 if urgent else allowance.reserve,
             cost,
             token,
-            sum(grant.cost for grant in mine),
+            own.told,
+            own.closed_until_us,
         ]
-        reply = await self._run(self._take, key, base)
-        if reply is not None and reply[0] == -1:
-            # Redis lost its memory (FLUSHALL, restart without persistence): give it ours back, then ask
-            # again.
-            known = [part for grant in mine for part in (grant.at_us, grant.token, grant.cost)]
-            reply = await self._run(self._take, key, [*base, *known])
-        if reply is None or reply[0] == -1:
+        reply = await self._run(self._take, key, [*args, *_told(untold)])
+        if reply is not None and int(reply[0]) == _OTHER_MEMORY:
+            now_us = self.now_us()
+            own.told = ""
+            if now_us - own.told_at_us < budget_scripts.MEMORY_WINDOWS * allowance.window_us:
+                own.doubtful_until_us = now_us + allowance.window_us  # lost, not just expired after a quiet night
             return None
-        wait_us, now_us, used, ceiling, closed_until_us = (int(part) for part in reply)
+        if reply is None:
+            return None
+        own.untold.clear()
+        own.told_at_us = int(reply[1])
+        own.told = reply[5].decode() if isinstance(reply[5], bytes) else str(reply[5])
+        wait_us, now_us, used, ceiling, closed_until_us = (int(part) for part in reply[:5])
         return _Answer(wait_us, now_us, used, float(ceiling), closed_until_us)
 
     async def note(self, key: str, allowance: Allowance, retry_after_seconds: float | None) -> int | None:
@@ -243,19 +273,22 @@ class _SharedLedger:
         reply = await self._run(self._note, key, [allowance.limit, allowance.window_us, asked])
         return None if reply is None else int(reply[0])
 
-    async def _run(self, script: budget_scripts.Script, key: str, args: list[int | str]) -> list[int] | None:
+    async def _run(self, script: budget_scripts.Script, key: str, args: list[int | str]) -> list[Any] | None:
         if time.monotonic() < self._rest_until:
             return None
         keys = [f"budget:{{{key}}}:calls", f"budget:{{{key}}}:state"]
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                reply: list[int] = await script(keys=keys, args=args)
+                reply: list[Any] = await script(keys=keys, args=args)
         except (RedisError, OSError, TimeoutError):
             self._rest_until = time.monotonic() + REDIS_REST_SECONDS
             return None
-        if len(reply) > 1:
-            self._offset_us = int(reply[1]) - _monotonic_us()
+        self._offset_us = int(reply[1]) - _monotonic_us()
         return reply
+
+
+def _told(grants: Iterable[Grant]) -> list[int | str]:
+    return [part for grant in grants for part in (grant.at_us, grant.token, grant.cost)]
 
 
 def _monotonic_us() -> int:

@@ -16,6 +16,9 @@ class Script(Protocol):
         ...
 
 
+# What was learnt outlives the calls: the ceiling needs 18 quiet windows to recover from its floor.
+MEMORY_WINDOWS = 20
+
 _CLOCK_AND_STATE = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -31,21 +34,31 @@ local function state()
 end
 """
 
-# ARGV: limit, window, reserve, cost, token, calls we know of ourselves [, at, token, cost of each of those
-# ...] Reply: wait (0: granted; -1: Redis knows less than the caller), now, used, ceiling, closed until
+# ARGV: limit, window, reserve, cost, token, memory the caller has told its calls to ("": none), closed until as the
+# caller knows it, then calls that this memory lacks: at, token, cost of each.
+# Reply: wait (0: granted; -1: this is another memory, tell it your calls first), now, used, ceiling, closed until,
+# memory. The memory is named by the time it began; a flushed or restarted Redis begins a new one.
 TAKE = (
-    _CLOCK_AND_STATE
+    f"local MEMORY_WINDOWS = {MEMORY_WINDOWS}"
+    + _CLOCK_AND_STATE
     + """
-local reserve, cost, token, mine = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-for i = 7, #ARGV, 3 do
+local reserve, cost, token = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+redis.call('HSETNX', KEYS[2], 'memory', string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[2], math.ceil(window / 1000) * MEMORY_WINDOWS + 60000)
+local memory = redis.call('HGET', KEYS[2], 'memory')
+if ARGV[6] ~= '' and ARGV[6] ~= memory then return {-1, now, 0, 0, 0, memory} end
+for i = 8, #ARGV, 3 do
   for n = 1, tonumber(ARGV[i + 2]) do
     redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1] .. '/' .. n)
   end
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
 local used = redis.call('ZCARD', KEYS[1])
-if used < mine then return {-1, now} end
 local closed, ceiling = state()
+if tonumber(ARGV[7]) > closed then
+  closed = tonumber(ARGV[7])
+  redis.call('HSET', KEYS[2], 'closed_until', ARGV[7])
+end
 local wait = 0
 local room = math.max(cost, math.floor(ceiling * (limit - reserve) / limit))
 if closed > now then
@@ -57,15 +70,16 @@ elseif used + cost > room then
 else
   for n = 1, cost do redis.call('ZADD', KEYS[1], now, token .. '/' .. n) end
   used = used + cost
-  redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000) + 1000)
 end
-return {wait, now, used, math.floor(ceiling), closed}
+redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000) + 1000)
+return {wait, now, used, math.floor(ceiling), closed, memory}
 """
 )
 
 # ARGV: limit, window, pause asked for by the remote side (-1: it named none). Reply: closed until, now
 NOTE = (
-    _CLOCK_AND_STATE
+    f"local MEMORY_WINDOWS = {MEMORY_WINDOWS}"
+    + _CLOCK_AND_STATE
     + """
 local asked = tonumber(ARGV[3])
 local closed, ceiling, strikes, noted = state()
@@ -79,7 +93,7 @@ end
 local pause = asked >= 0 and asked or math.min(60, 15 * math.max(1, strikes)) * 1000000
 closed = math.max(closed, now + math.max(1000000, math.min(pause, math.max(window, 60000000))))
 redis.call('HSET', KEYS[2], 'closed_until', closed, 'noted_at', now)
-redis.call('PEXPIRE', KEYS[2], math.ceil(window / 1000) * 20 + 60000)
+redis.call('PEXPIRE', KEYS[2], math.ceil(window / 1000) * MEMORY_WINDOWS + 60000)
 return {closed, now}
 """
 )

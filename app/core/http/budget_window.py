@@ -36,9 +36,17 @@ class Grant:
 
 
 class Window:
-    """Grants of the present window and the learnt ceiling."""
+    """Grants of the present window and the learnt ceiling.
+
+    ``told`` names the shared memory that knows these grants, ``untold`` are those it does not know yet. Until
+    ``doubtful_until_us`` that memory may lack grants of other processes, because it began anew.
+    """
 
     def __init__(self) -> None:
+        self.told = ""
+        self.told_at_us = 0
+        self.untold: list[Grant] = []
+        self.doubtful_until_us = 0
         self._grants: deque[Grant] = deque()
         self._used = 0
         self.closed_until_us = 0
@@ -72,12 +80,18 @@ class Window:
     def take(self, now_us: int, window_us: int, *, room: int, grant: Grant) -> int:
         """Record ``grant`` and answer 0 when it fits into ``room``; else the wait in microseconds,
         at least 1."""
+        wait_us = self.wait_us(now_us, window_us, room=room, cost=grant.cost)
+        if wait_us == 0:
+            self.record(grant)
+        return wait_us
+
+    def wait_us(self, now_us: int, window_us: int, *, room: int, cost: int) -> int:
+        """How long until ``cost`` calls fit into ``room``, in microseconds; 0: now."""
         used = self.used(now_us, window_us)
         if now_us < self.closed_until_us:
             return self.closed_until_us - now_us
-        too_many = used + grant.cost - room
+        too_many = used + cost - room
         if too_many <= 0:
-            self.record(grant)
             return 0
         for earlier in self._grants:
             too_many -= earlier.cost

@@ -152,11 +152,9 @@ def decoy() -> HmacVerifier:
     return HmacVerifier(header="host", encoding="hex")
 
 
-def sign_hmac(
-    secret: str, body: bytes, *, prefix: str = "", encoding: Literal["base64", "hex"] = "hex"
-) -> str:
+def sign_hmac(secret: str, body: bytes, *, prefix: str = "", encoding: Literal["base64", "hex"] = "hex") -> str:
     """The header value that :class:`HmacVerifier` accepts for ``body``."""
-    digest = hmac.digest(secret.encode(), body, "sha256")
+    digest = hmac.digest(_key(secret), body, "sha256")
     return prefix + (digest.hex() if encoding == "hex" else base64.b64encode(digest).decode())
 
 
@@ -195,7 +193,7 @@ def _check_basic(
         return _MALFORMED
     # Both parts are always compared, so the time taken does not tell whether the name was right.
     right_name = hmac.compare_digest(username, verifier.username.encode())
-    right_password = _one_of([secret.encode() for secret in secrets], password)
+    right_password = _one_of([_key(secret) for secret in secrets], password)
     return _ACCEPTED if right_name & right_password else _DIFFERS
 
 
@@ -211,7 +209,7 @@ def _check_bearer(
         token = rest.strip()
     elif verifier.header == "authorization":
         return _MALFORMED
-    matches = _one_of([secret.encode() for secret in secrets], _bytes(token))
+    matches = _one_of([_key(secret) for secret in secrets], _bytes(token))
     return _ACCEPTED if matches else _DIFFERS
 
 

@@ -41,14 +41,11 @@ def _candidates(world: "TenantWorld", call: Call, ticket_id: int | None) -> Iter
         if ticket is None:
             return []
         stamp = "actiondatecreated" if by_creation else "datetime"
-        found = sorted(
-            ticket.actions.values(), key=lambda action: (action.values[stamp], action.id), reverse=True
-        )
+        found = sorted(ticket.actions.values(), key=lambda action: (action.values[stamp], action.id), reverse=True)
         return [
             action
             for action in found
-            if (start is None or action.values[stamp] >= start)
-            and (end is None or action.values[stamp] <= end)
+            if (start is None or action.values[stamp] >= start) and (end is None or action.values[stamp] <= end)
         ]
     if start is None or end is None:
         return []

@@ -59,9 +59,7 @@ def add_system_action(
     if "new_status" in changes:
         statuses = world.configuration.statuses
         values["new_status_name"] = statuses[changes["new_status"]]["name"]
-        values["note"] = (
-            f"Status changed from {statuses[changes['old_status']]['name']} to {values['new_status_name']}"
-        )
+        values["note"] = f"Status changed from {statuses[changes['old_status']]['name']} to {values['new_status_name']}"
     else:
         values["note"] = f"Assigned to {changes.get('new_team', '')}"
     values["note_html"] = ticket_fields.markup(values["note"])

@@ -87,9 +87,7 @@ def _outcome_of(world: "TenantWorld", element: Row) -> Row:
 def _refuse_blocked(world: "TenantWorld", ticket: Ticket, outcome: Row) -> None:
     """403 for an outcome which the ticket type or the workflow's present step does not offer."""
     kind = world.configuration.ticket_types[ticket.values["tickettype_id"]]
-    if not kind["allowall_actions"] and outcome["id"] not in {
-        item["key1"] for item in kind["allowed_actions"]
-    }:
+    if not kind["allowall_actions"] and outcome["id"] not in {item["key1"] for item in kind["allowed_actions"]}:
         raise Refused(403, NOT_NOW)
     workflow = world.configuration.workflows.get(kind["workflow_id"])
     if workflow is None:
@@ -138,9 +136,7 @@ def _values(world: "TenantWorld", element: Row, outcome: Row) -> Row:
             values["datetime"] = ticket_fields.date_member(element["datetime"], "datetime")
     if element.get("who") and world.switches.accept_who:
         values["who"] = str(element["who"])
-        agent = next(
-            (row for row in world.configuration.agents.values() if row["name"] == values["who"]), None
-        )
+        agent = next((row for row in world.configuration.agents.values() if row["name"] == values["who"]), None)
         values["who_agentid"] = agent["id"] if agent else 0
     return values
 
@@ -192,9 +188,7 @@ def _note_on_ticket(world: "TenantWorld", ticket: Ticket, call: Call, values: Ro
         ticket.values["responsedate"] = now
 
 
-def _edit(
-    world: "TenantWorld", call: Call, element: Row, ticket: Ticket, action: Action, changes: Row
-) -> Shape:
+def _edit(world: "TenantWorld", call: Call, element: Row, ticket: Ticket, action: Action, changes: Row) -> Shape:
     if element.get("hiddenfromuser") is not None:
         changes = changes | {"hiddenfromuser": bool(element["hiddenfromuser"])}
     if element.get("timetaken") is not None:
@@ -204,9 +198,7 @@ def _edit(
     action.values |= changes | {"last_updated": world.now()}
     attach_inline(world, call, element.get("attachments"), ticket.id, action.id)
     keep_inline(world, element, ACTION_TABLE, ticket.id, action.id)
-    events.ticket_changed(
-        world, ticket, [events.TICKET_UPDATED], call.actor, action, quiet=events.is_quiet(element)
-    )
+    events.ticket_changed(world, ticket, [events.TICKET_UPDATED], call.actor, action, quiet=events.is_quiet(element))
     return _shape(world, element, ticket, action)
 
 

@@ -101,9 +101,7 @@ def _plan(world: "TenantWorld", call: Call, element: Row) -> Commit:
     found |= {member: whole(element[member], member) for member in _IDS if element.get(member) is not None}
     if element.get("inactive") is not None:
         found["inactive"] = bool(element["inactive"])
-    values: Row = (
-        {"assettype_id": 1, "client_id": 1, "status_id": 22, "inventory_number": ""} | (row or {}) | found
-    )
+    values: Row = {"assettype_id": 1, "client_id": 1, "status_id": 22, "inventory_number": ""} | (row or {}) | found
     for member, rows in (
         ("assettype_id", world.configuration.asset_types),
         ("client_id", world.clients),

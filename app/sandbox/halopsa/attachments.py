@@ -54,9 +54,7 @@ class FileStore:
     def of(self, ticket_id: int, action_id: int | None = None) -> list[StoredFile]:
         """The files of a ticket, or of one of its actions."""
         found = [self.by_id[ident] for ident in self._by_ticket.get(ticket_id, ())]
-        return (
-            found if action_id is None else [item for item in found if item.values["action_id"] == action_id]
-        )
+        return found if action_id is None else [item for item in found if item.values["action_id"] == action_id]
 
     def count_of(self, ticket_id: int, action_id: int | None = None) -> int:
         """How many files a ticket, or one of its actions, has."""

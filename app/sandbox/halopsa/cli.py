@@ -36,9 +36,7 @@ def _welcome(sandbox: Sandbox, base_url: str) -> str:
     lines = [f"HaloPSA sandbox at {base_url}, control API at {base_url}/_sandbox/tenants"]
     for world in sandbox.tenants.values():
         shown = describe(world, base_url)
-        lines.append(
-            f"\n{world.name}\n  resource server  {shown['api_url']}\n  token url        {shown['token_url']}"
-        )
+        lines.append(f"\n{world.name}\n  resource server  {shown['api_url']}\n  token url        {shown['token_url']}")
         lines += [
             f"  client id        {item['client_id']}\n  client secret    {item['client_secret']}"
             for item in shown["applications"]

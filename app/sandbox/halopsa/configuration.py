@@ -104,8 +104,7 @@ def _ticket_types(world: "TenantWorld", call: Call) -> list[Row]:
     return [
         row
         for row in world.configuration.ticket_types.values()
-        if (itil is None or row["itilrequesttype"] == itil)
-        and (not call.flag("can_create_only") or row["cancreate"])
+        if (itil is None or row["itilrequesttype"] == itil) and (not call.flag("can_create_only") or row["cancreate"])
     ]
 
 
@@ -118,8 +117,7 @@ def _statuses(world: "TenantWorld", call: Call) -> list[Row]:
     return [
         row
         for row in world.configuration.statuses.values()
-        if not (call.flag("excludeclosed") and world.is_closed(row["id"]))
-        and (allowed is None or row["id"] in allowed)
+        if not (call.flag("excludeclosed") and world.is_closed(row["id"])) and (allowed is None or row["id"] in allowed)
     ]
 
 
@@ -139,9 +137,7 @@ def get_priority(world: "TenantWorld", call: Call) -> Reply:
     """One row by its GUID."""
     for row in world.configuration.priorities.values():
         if row["id"] == call.key.lower():
-            return Reply(
-                body=_shown(world, row) | {"priorityid": render.text_id(row["priorityid"], world.switches)}
-            )
+            return Reply(body=_shown(world, row) | {"priorityid": render.text_id(row["priorityid"], world.switches)})
     raise Missing
 
 
@@ -153,9 +149,7 @@ def _slas(world: "TenantWorld", call: Call) -> list[Row]:
 
 
 def _with_priorities(world: "TenantWorld", row: Row) -> Row:
-    return row | {
-        "priorities": [p for p in world.configuration.priorities.values() if p["slaid"] == row["id"]]
-    }
+    return row | {"priorities": [p for p in world.configuration.priorities.values() if p["slaid"] == row["id"]]}
 
 
 def get_sla(world: "TenantWorld", call: Call) -> Reply:
@@ -168,9 +162,7 @@ def get_sla(world: "TenantWorld", call: Call) -> Reply:
 
 def _categories(world: "TenantWorld", call: Call) -> list[Row]:
     level = call.number("type_id")
-    return [
-        row for row in world.configuration.categories.values() if level is None or row["type_id"] == level
-    ]
+    return [row for row in world.configuration.categories.values() if level is None or row["type_id"] == level]
 
 
 def _outcomes(world: "TenantWorld", call: Call) -> list[Row]:

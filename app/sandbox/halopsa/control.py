@@ -99,9 +99,7 @@ def _seed(given: Row) -> Seed:
     unknown = sorted(set(given) - known - {"applications"})
     if unknown:
         raise _Unusable(f"seed has no member {', '.join(unknown)}")
-    return Seed(
-        **{name: int(value) for name, value in given.items() if name in known}, applications=applications
-    )
+    return Seed(**{name: int(value) for name, value in given.items() if name in known}, applications=applications)
 
 
 def describe(world: TenantWorld, base_url: str) -> Row:

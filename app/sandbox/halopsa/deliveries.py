@@ -148,9 +148,7 @@ class Deliveries:
 
     def _collect(self, event: _Event, webhook: Row) -> None:
         """Add the event to its group: the same rule, the same kind of event, or any event."""
-        group = {BATCH_SAME_RULE: event.rule_id, BATCH_SAME_EVENT: event.number}.get(
-            webhook["batch_method"], 0
-        )
+        group = {BATCH_SAME_RULE: event.rule_id, BATCH_SAME_EVENT: event.number}.get(webhook["batch_method"], 0)
         key = (event.webhook_id, group)
         batch = self._batches.setdefault(key, _Batch())
         batch.events.append(event)
@@ -165,6 +163,7 @@ class Deliveries:
             return
         if batch.timer is not None:
             batch.timer.cancel()
+            self._timers.discard(batch.timer)
         self._submit(self._delivery_of(batch.events, batched=True))
 
     def _delivery_of(self, events: list[_Event], *, batched: bool) -> Delivery:
@@ -251,32 +250,25 @@ class Deliveries:
 
     def _pump(self) -> None:
         """Start waiting deliveries up to the tenant's number of workers."""
-        while (
-            self._loop is not None
-            and self._queue
-            and len(self._tasks) < self._world.switches.delivery_workers
-        ):
+        while self._loop is not None and self._queue and len(self._tasks) < self._world.switches.delivery_workers:
             task = self._loop.create_task(self._work(self._queue.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._worked)
 
     def _worked(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.result()
         if self._held and self._loop is not None:
             self._release()
         self._pump()
+        if not task.cancelled():
+            # A defect of the sandbox itself must be seen, in the loop's exception handler, and stop nothing
+            # else.
+            task.result()
 
     async def _work(self, delivery: Delivery) -> None:
         try:
             webhook = self._world.webhooks.webhooks.get(delivery.webhook_id)
-            if (
-                webhook is not None
-                and not webhook["disabled"]
-                and webhook["active"]
-                and self._client is not None
-            ):
+            if webhook is not None and not webhook["disabled"] and webhook["active"] and self._client is not None:
                 await self._send(self._client, delivery, webhook)
         finally:
             self._settle(delivery.weight)

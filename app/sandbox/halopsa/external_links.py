@@ -177,11 +177,7 @@ def _matches(call: Call, row: Row) -> bool:
         if number is not None and row[member] != number:
             return False
     search = call.params.get("search", "").casefold()
-    return (
-        not search
-        or search in row["third_party_id"].casefold()
-        or search in row["third_party_desc"].casefold()
-    )
+    return not search or search in row["third_party_id"].casefold() or search in row["third_party_desc"].casefold()
 
 
 def get_link(world: "TenantWorld", call: Call) -> Reply:

@@ -146,9 +146,7 @@ class Faults:
 _REQUEST_MEMBERS = frozenset({"match", "times", "effect"})
 _MATCH_MEMBERS = frozenset({"method", "path", "nth", "after"})
 _EFFECT_MEMBERS = frozenset(Effect.__slots__)
-_WEBHOOK_MEMBERS = frozenset(
-    {"webhook", "probability", "every", "event", "delay_ms", "unlogged", "times", "seed"}
-)
+_WEBHOOK_MEMBERS = frozenset({"webhook", "probability", "every", "event", "delay_ms", "unlogged", "times", "seed"})
 
 
 def parse_fault(given: dict[str, Any]) -> "RequestFault | WebhookFault":

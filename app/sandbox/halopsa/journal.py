@@ -81,9 +81,7 @@ class Journal:
             )
         )
 
-    def entries(
-        self, *, since: int = 0, method: str = "", path: str = "", limit: int | None = None
-    ) -> list[Entry]:
+    def entries(self, *, since: int = 0, method: str = "", path: str = "", limit: int | None = None) -> list[Entry]:
         """Entries with a sequence number above ``since``, of that method and path (as asked, or its
         template).
         """
@@ -110,6 +108,4 @@ class Journal:
 
 def _holds_secret(body: Any) -> bool:
     items = body if isinstance(body, list) else [body]
-    return any(
-        isinstance(item, dict) and any(item.get(member) for member in _SECRET_MEMBERS) for item in items
-    )
+    return any(isinstance(item, dict) and any(item.get(member) for member in _SECRET_MEMBERS) for item in items)

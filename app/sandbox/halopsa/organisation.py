@@ -29,6 +29,7 @@ class Kind:
     texts: tuple[str, ...]
     flags: tuple[str, ...]
     searched: tuple[str, ...]
+    parents: tuple[str, ...]
     shape: Callable[["TenantWorld", Row], Row]
     create: Callable[["TenantWorld", Row, Row], Row]
 
@@ -100,7 +101,6 @@ def _create_client(world: "TenantWorld", element: Row, found: Row) -> Row:
     now = world.now()
     world.clients[ident] = {
         "id": ident,
-        "guid": world.guid("client", ident),
         "inactive": False,
         "main_site_id": site_id,
         "toplevel_id": 1,
@@ -123,7 +123,7 @@ def _new_site(world: "TenantWorld", ident: int, client_id: int, name: str) -> Ro
         "inactive": False,
         "timezone": "UTC",
         "country_code": "GB",
-        "lastupdate": world.now(),
+        "_lastupdate": world.now(),
     }
 
 
@@ -131,7 +131,6 @@ def _new_user(world: "TenantWorld", ident: int, site: Row, name: str) -> Row:
     first, _, last = name.partition(" ")
     return {
         "id": ident,
-        "guid": world.guid("user", ident),
         "name": name,
         "firstname": first,
         "surname": last,
@@ -141,7 +140,7 @@ def _new_user(world: "TenantWorld", ident: int, site: Row, name: str) -> Row:
         "inactive": False,
         "isserviceaccount": False,
         "neversendemails": False,
-        "lastupdate": world.now(),
+        "_lastupdate": world.now(),
     }
 
 
@@ -167,6 +166,7 @@ CLIENTS = Kind(
     ("name", "ref", "accountsid", "website", "notes", "colour"),
     ("inactive", "is_vip"),
     ("name", "ref"),
+    ("toplevel_id",),
     _client,
     _create_client,
 )
@@ -177,6 +177,7 @@ SITES = Kind(
     ("name", "ref", "phonenumber", "notes", "maincontact_name", "timezone", "country_code"),
     ("inactive",),
     ("name",),
+    ("client_id",),
     _site,
     _create_site,
 )
@@ -197,6 +198,7 @@ USERS = Kind(
     ),
     ("inactive", "neversendemails", "isserviceaccount", "isimportantcontact"),
     ("name", "emailaddress"),
+    ("client_id", "site_id"),
     _user,
     _create_user,
 )
@@ -220,7 +222,7 @@ def _list(kind: Kind) -> Handler:
 def _wanted(world: "TenantWorld", call: Call, kind: Kind, row: Row) -> bool:
     return (
         _right_activity(call, row)
-        and _right_parents(call, row)
+        and _right_parents(call, kind, row)
         and _right_text(call, kind, row)
         and _right_window(call, row)
         and all(_right_advanced(part, row) for part in _advanced(call))
@@ -237,13 +239,14 @@ def _right_activity(call: Call, row: Row) -> bool:
     return inactive if row["inactive"] else active
 
 
-def _right_parents(call: Call, row: Row) -> bool:
-    for member in ("client_id", "site_id", "toplevel_id"):
+def _right_parents(call: Call, kind: Kind, row: Row) -> bool:
+    for member in kind.parents:
         wanted = call.number(member)
-        if wanted is not None and member in row and row[member] != wanted:
+        if wanted is not None and row[member] != wanted:
             return False
-    excluded = call.flag("exclude_generaluser") or call.flag("exclude_defaultsiteusers")
-    return not (excluded and row["name"] == "General User")
+    if kind is not USERS or row["name"] != "General User":
+        return True
+    return not (call.flag("exclude_generaluser") or call.flag("exclude_defaultsiteusers"))
 
 
 def _right_text(call: Call, kind: Kind, row: Row) -> bool:
@@ -253,7 +256,7 @@ def _right_text(call: Call, kind: Kind, row: Row) -> bool:
 
 def _right_window(call: Call, row: Row) -> bool:
     since, until = call.moment("lastupdatefromdate"), call.moment("lastupdatetodate")
-    changed: datetime = row.get("alastupdate") or row["lastupdate"]
+    changed: datetime = row.get("alastupdate") or row["_lastupdate"]
     return (since is None or changed >= since) and (until is None or changed <= until)
 
 
@@ -273,10 +276,7 @@ def _advanced(call: Call) -> list[Row]:
 def _right_advanced(part: Row, row: Row) -> bool:
     if part.get("filter_type") != EQUALS:
         raise Refused(400, "Invalid advanced search parameter")
-    return (
-        str(row.get(str(part.get("filter_name")), "")).casefold()
-        == str(part.get("filter_value", "")).casefold()
-    )
+    return str(row.get(str(part.get("filter_name")), "")).casefold() == str(part.get("filter_value", "")).casefold()
 
 
 def _get(kind: Kind) -> Handler:
@@ -321,7 +321,7 @@ def _post(kind: Kind) -> Handler:
         def commit() -> Shape:
             saved = row if row is not None else kind.create(world, element, found)
             saved.update(found)
-            saved["alastupdate" if kind is CLIENTS else "lastupdate"] = world.now()
+            saved["alastupdate" if kind is CLIENTS else "_lastupdate"] = world.now()
             external_links.keep_inline(world, element, kind.table, saved["id"], 0)
             return lambda: kind.shape(world, saved)
 

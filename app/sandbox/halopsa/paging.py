@@ -58,9 +58,7 @@ def _sortable(value: Any) -> tuple[int, Any]:
     return (3, str(value))
 
 
-def enveloped(
-    world: "TenantWorld", call: Call, key: str, found: Sequence[T], shape: Callable[[T], Row]
-) -> Reply:
+def enveloped(world: "TenantWorld", call: Call, key: str, found: Sequence[T], shape: Callable[[T], Row]) -> Reply:
     """A list in its envelope."""
     part, head = slice_of(world, call, found)
     return Reply(body=head | {key: [shape(item) for item in part]})

@@ -137,8 +137,7 @@ def configuration(tenant: str, seed: Seed) -> Configuration:
         workflows={1: _workflow(mark)},
         fields=_fields(mark),
         asset_types={
-            ident: {"id": ident, "guid": mark("assettype", ident), "name": name}
-            for ident, name in rows.ASSET_TYPES
+            ident: {"id": ident, "guid": mark("assettype", ident), "name": name} for ident, name in rows.ASSET_TYPES
         },
     )
 
@@ -315,7 +314,6 @@ def organisation(tenant: str, seed: Seed) -> tuple[dict[int, Row], dict[int, Row
         site_id = len(sites) + 1
         clients[client_id] = {
             "id": client_id,
-            "guid": guid(tenant, seed.number, "client", client_id),
             "name": name,
             "inactive": False,
             "main_site_id": site_id,
@@ -334,12 +332,12 @@ def organisation(tenant: str, seed: Seed) -> tuple[dict[int, Row], dict[int, Row
                 "inactive": False,
                 "timezone": "UTC",
                 "country_code": "GB",
-                "lastupdate": _FOUNDED,
+                "_lastupdate": _FOUNDED,
             }
             general = len(users) + 1
-            users[general] = _user(tenant, seed, general, "General User", "", site_id, client_id)
+            users[general] = _user(general, "General User", "", site_id, client_id)
         if client_id > 1:
-            _people(tenant, seed, clients[client_id], users)
+            _people(seed, clients[client_id], users)
     return clients, sites, users
 
 
@@ -348,23 +346,20 @@ def _numbered(names: tuple[str, ...], place: int) -> str:
     return names[index] if rounds == 0 else f"{names[index]} {rounds + 1}"
 
 
-def _people(tenant: str, seed: Seed, client: Row, users: dict[int, Row]) -> None:
+def _people(seed: Seed, client: Row, users: dict[int, Row]) -> None:
     domain = client["name"].split()[0].lower() + str(client["id"]) + ".example"
     for place in range(seed.users_per_client):
         first = rows.FIRST_NAMES[(client["id"] + place) % len(rows.FIRST_NAMES)]
         last = rows.SURNAMES[(client["id"] * 3 + place) % len(rows.SURNAMES)]
         ident = len(users) + 1
         email = f"{first.lower()}.{last.lower()}@{domain}"
-        users[ident] = _user(
-            tenant, seed, ident, f"{first} {last}", email, client["main_site_id"], client["id"]
-        )
+        users[ident] = _user(ident, f"{first} {last}", email, client["main_site_id"], client["id"])
 
 
-def _user(tenant: str, seed: Seed, ident: int, name: str, email: str, site_id: int, client_id: int) -> Row:
+def _user(ident: int, name: str, email: str, site_id: int, client_id: int) -> Row:
     first, _, last = name.partition(" ")
     return {
         "id": ident,
-        "guid": guid(tenant, seed.number, "user", ident),
         "name": name,
         "firstname": first,
         "surname": last,
@@ -375,5 +370,5 @@ def _user(tenant: str, seed: Seed, ident: int, name: str, email: str, site_id: i
         "inactive": False,
         "isserviceaccount": False,
         "neversendemails": False,
-        "lastupdate": _FOUNDED,
+        "_lastupdate": _FOUNDED,
     }

@@ -163,9 +163,7 @@ FIELDS: tuple[tuple[int, str, str, int, tuple[tuple[int, str], ...]], ...] = (
 )
 
 # (id of the list, entries). 17 is HaloPSA's list of charge rates.
-LOOKUPS: dict[int, tuple[tuple[int, str], ...]] = {
-    17: ((0, "Non-chargeable"), (1, "Standard"), (2, "Out of Hours"))
-}
+LOOKUPS: dict[int, tuple[tuple[int, str], ...]] = {17: ((0, "Non-chargeable"), (1, "Standard"), (2, "Out of Hours"))}
 
 CLIENT_NAMES: tuple[str, ...] = (
     "Alder Dental",

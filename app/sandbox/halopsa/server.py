@@ -74,9 +74,7 @@ class Sandbox:
         """The tenant. Raises ``KeyError``."""
         return self.tenants[name.lower()]
 
-    def add_tenant(
-        self, name: str, *, switches: Switches | None = None, seed: Seed | None = None
-    ) -> TenantWorld:
+    def add_tenant(self, name: str, *, switches: Switches | None = None, seed: Seed | None = None) -> TenantWorld:
         """A new tenant, served from now on. Raises :class:`BadTenantName`."""
         key = name.lower()
         if not _NAME.fullmatch(key) or key in self.tenants:
@@ -287,9 +285,7 @@ def _scripted(effect: Effect | None) -> Reply | None:
     return page() if effect.html_200 else None
 
 
-def _handled(
-    world: TenantWorld, exchange: _Exchange, route: Route, actor: Actor, effect: Effect | None
-) -> Reply:
+def _handled(world: TenantWorld, exchange: _Exchange, route: Route, actor: Actor, effect: Effect | None) -> Reply:
     request = exchange.request
     if request.method == "POST":
         try:

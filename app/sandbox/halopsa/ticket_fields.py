@@ -90,9 +90,7 @@ def number_member(value: Any, member: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise Refused(
-            400, f"Error converting value {value!r} to type 'System.Double'.", field=member
-        ) from None
+        raise Refused(400, f"Error converting value {value!r} to type 'System.Double'.", field=member) from None
 
 
 def read_members(world: "TenantWorld", element: Row) -> Row:
@@ -178,11 +176,7 @@ def _check_status(world: "TenantWorld", found: Row, ticket: "Ticket | None") -> 
     if row is None or row["type"] != 0:
         raise Refused(400, f"Status {status} is not a ticket status")
     kind = _type_of(world, found, ticket)
-    if (
-        kind
-        and not kind["allowall_status"]
-        and status not in {item["status_id"] for item in kind["allowed_status"]}
-    ):
+    if kind and not kind["allowall_status"] and status not in {item["status_id"] for item in kind["allowed_status"]}:
         raise Refused(400, f"The status {row['name']} is not allowed for the ticket type {kind['name']}")
 
 
@@ -192,9 +186,7 @@ def _check_priority(world: "TenantWorld", found: Row, ticket: "Ticket | None") -
     kind = _type_of(world, found, ticket)
     before = ticket.values if ticket else {}
     sla = found.get("sla_id") or before.get("sla_id") or (kind["default_sla"] if kind else 1)
-    priority = (
-        found.get("priority_id") or before.get("priority_id") or (kind["default_priority"] if kind else 1)
-    )
+    priority = found.get("priority_id") or before.get("priority_id") or (kind["default_priority"] if kind else 1)
     if (sla, priority) not in world.configuration.priorities:
         raise Refused(400, f"Priority {priority} is not valid for SLA {sla}")
 

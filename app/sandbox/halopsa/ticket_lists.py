@@ -61,9 +61,7 @@ def list_tickets(world: "TenantWorld", call: Call) -> Reply:
     def shape(ticket: Ticket) -> Row:
         row = ticket_shapes.list_row(world, ticket)
         if wanted:
-            row["customfields"] = [
-                field for field in custom_rows(world, ticket.custom) if field["id"] in wanted
-            ]
+            row["customfields"] = [field for field in custom_rows(world, ticket.custom) if field["id"] in wanted]
         return row
 
     return enveloped(world, call, "tickets", found, shape)

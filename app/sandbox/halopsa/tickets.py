@@ -46,11 +46,7 @@ def post_tickets(world: "TenantWorld", call: Call) -> Reply:
 def _plan(world: "TenantWorld", call: Call, element: Row) -> Commit:
     ticket = _addressed(world, element)
     found = ticket_fields.read_members(world, element)
-    if (
-        ticket is not None
-        and world.switches.strict_updates
-        and not {"tickettype_id", "client_id"} <= found.keys()
-    ):
+    if ticket is not None and world.switches.strict_updates and not {"tickettype_id", "client_id"} <= found.keys():
         raise Refused(400, "Record not found")
     ticket_fields.check_references(world, found, ticket, element)
     custom = read_custom_fields(world, element.get("customfields"))
@@ -110,9 +106,7 @@ def _new_values(world: "TenantWorld", call: Call, element: Row, found: Row) -> R
         "timetaken": 0.0,
         "dateoccurred": ticket_fields.date_member(element.get("dateoccurred"), "dateoccurred"),
     }
-    values |= {
-        name: value for name, value in found.items() if value != 0 or name in ("source", "impact", "urgency")
-    }
+    values |= {name: value for name, value in found.items() if value != 0 or name in ("source", "impact", "urgency")}
     values |= _where(world, call, values)
     return values
 
@@ -134,9 +128,7 @@ def _where(world: "TenantWorld", call: Call, values: Row) -> Row:
     }
 
 
-def _create(
-    world: "TenantWorld", call: Call, element: Row, values: Row, custom: dict[int, Any]
-) -> ticket_shapes.Shape:
+def _create(world: "TenantWorld", call: Call, element: Row, values: Row, custom: dict[int, Any]) -> ticket_shapes.Shape:
     now = world.now()
     ticket_id = world.tickets.last_id + 1
     values |= {
@@ -200,9 +192,7 @@ def _update(
     attach_inline(world, call, element.get("attachments"), ticket.id, 0)
     keep_inline(world, element, TICKET_TABLE, ticket.id, 0)
     world.tickets.touch(ticket, now)
-    events.ticket_changed(
-        world, ticket, numbers + _updated(call), call.actor, action, quiet=events.is_quiet(element)
-    )
+    events.ticket_changed(world, ticket, numbers + _updated(call), call.actor, action, quiet=events.is_quiet(element))
     return ticket_shapes.shape_of(world, ticket)
 
 

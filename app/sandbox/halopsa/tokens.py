@@ -27,8 +27,7 @@ class TokenOffice:
 
     def __init__(self, applications: tuple[ApplicationSeed, ...], first_agent_id: int) -> None:
         self.applications = {
-            seed.client_id: Application(seed, first_agent_id + place)
-            for place, seed in enumerate(applications)
+            seed.client_id: Application(seed, first_agent_id + place) for place, seed in enumerate(applications)
         }
         # token -> (who, until)
         self._granted: dict[str, tuple[Actor, datetime]] = {}
@@ -38,17 +37,13 @@ class TokenOffice:
         tenant.
         """
         if "application/x-www-form-urlencoded" not in content_type.lower():
-            return Reply(
-                400, {"error": "invalid_request", "error_description": "The request must be a form."}
-            )
+            return Reply(400, {"error": "invalid_request", "error_description": "The request must be a form."})
         form = {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
         tenant = params.get("tenant") or form.get("tenant") or ""
         if world.switches.bad_tenant_is_500 and tenant.lower() not in ("", world.name.lower()):
             return Reply(500, {"ClassName": "System.Exception", "Message": "The tenant could not be found."})
         if form.get("grant_type") != "client_credentials":
-            return Reply(
-                400, {"error": "unsupported_grant_type", "error_description": "Use client_credentials."}
-            )
+            return Reply(400, {"error": "unsupported_grant_type", "error_description": "Use client_credentials."})
         application = self.applications.get(form.get("client_id", ""))
         secret = application.seed.client_secret if application else ""
         right = hmac.compare_digest(secret.encode(), form.get("client_secret", "").encode())

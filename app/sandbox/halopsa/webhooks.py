@@ -2,6 +2,7 @@
 webhooks).
 """
 
+import re
 import uuid
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,7 @@ _RULE_NUMBERS = (
     "restriction_type",
     "useworkinghours",
 )
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 class Registry:
@@ -106,9 +108,7 @@ class Registry:
 def _webhook_shape(world: "TenantWorld", row: Row) -> Row:
     """The webhook without its password, with the rules that feed it."""
     shown = render.dated(row, world.switches) | {"basic_password": ""}
-    shown["events"] = [
-        dict(rule) for rule in world.webhooks.rules.values() if rule["webhook_id"] == row["id"]
-    ]
+    shown["events"] = [dict(rule) for rule in world.webhooks.rules.values() if rule["webhook_id"] == row["id"]]
     return shown
 
 
@@ -142,9 +142,7 @@ def post_webhooks(world: "TenantWorld", call: Call) -> Reply:
 def _plan_webhook(world: "TenantWorld", call: Call, element: Row) -> Commit:
     before = _known(world, str(element["id"])) if element.get("id") else None
     found: Row = {member: str(element[member]) for member in _TEXTS if element.get(member) is not None}
-    found |= {
-        member: whole(element[member], member) for member in _NUMBERS if element.get(member) not in (None, "")
-    }
+    found |= {member: whole(element[member], member) for member in _NUMBERS if element.get(member) not in (None, "")}
     found |= {member: bool(element[member]) for member in _FLAGS if element.get(member) is not None}
     if isinstance(element.get("mappings"), list):
         found["mappings"] = element["mappings"]
@@ -169,9 +167,7 @@ def _check_webhook(found: Row, before: Row | None) -> None:
     if not _is_address(url):
         raise Refused(400, "Payload URL was required")
     if found.get("authentication_type", 0) not in _AUTHENTICATIONS:
-        raise Refused(
-            400, f"Authentication type {found['authentication_type']} is not supported here: 0, 1 or 3"
-        )
+        raise Refused(400, f"Authentication type {found['authentication_type']} is not supported here: 0, 1 or 3")
     if found.get("content_type", "application/json") not in ("application/json", ""):
         raise Refused(400, "The content type is application/json")
 
@@ -179,7 +175,8 @@ def _check_webhook(found: Row, before: Row | None) -> None:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        host = parts.hostname or ""
+        return parts.scheme in ("http", "https") and _HOST.fullmatch(host) is not None and parts.port != 0
     except ValueError:
         return False
 

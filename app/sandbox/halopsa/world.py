@@ -90,11 +90,7 @@ class TenantWorld:
     def general_user_id(self, site_id: int) -> int:
         """The site's General User, 0 when it has none."""
         return next(
-            (
-                row["id"]
-                for row in self.users.values()
-                if row["site_id"] == site_id and row["name"] == "General User"
-            ),
+            (row["id"] for row in self.users.values() if row["site_id"] == site_id and row["name"] == "General User"),
             0,
         )
 

@@ -49,11 +49,7 @@ class Rig:
 
     def total_calls(self) -> int:
         """Requests so far that count against the rate limit."""
-        return sum(
-            n
-            for name, n in self.world.journal.counters.items()
-            if "/auth/" not in name and "Info" not in name
-        )
+        return sum(n for name, n in self.world.journal.counters.items() if "/auth/" not in name and "Info" not in name)
 
     def human_ticket(self, **members: Any) -> str:
         """A ticket that an agent opens in HaloPSA's own screens."""
@@ -118,9 +114,7 @@ def draft(number: int = 1, *, defaults: dict[str, Any] | None = None, **values: 
     """A ticket to be created."""
     given = {TicketField.SUMMARY: f"Case {number}", TicketField.DESCRIPTION: f"Text of case {number}"}
     given |= {TicketField(name): value for name, value in values.items()}
-    return TicketDraft(
-        f"key-{number}", f"PHL-mark-{number:04d}", given, INCIDENT if defaults is None else defaults
-    )
+    return TicketDraft(f"key-{number}", f"PHL-mark-{number:04d}", given, INCIDENT if defaults is None else defaults)
 
 
 def note(
@@ -145,9 +139,7 @@ def note(
     )
 
 
-def change(
-    number: int, ticket_id: str, *, context: dict[str, str] | None = None, **values: str
-) -> TicketChange:
+def change(number: int, ticket_id: str, *, context: dict[str, str] | None = None, **values: str) -> TicketChange:
     """A change of fields."""
     given = {TicketField(name): value for name, value in values.items()}
     return TicketChange(f"change-{number}", f"PHL-chg-{number:04d}", ticket_id, given, context=context or {})

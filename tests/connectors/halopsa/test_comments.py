@@ -69,15 +69,11 @@ async def test_the_original_date_is_kept_where_it_is_taken() -> None:
 
 @pytest.mark.parametrize("kept", [0, 1, 4, 9])
 @pytest.mark.parametrize("links", ["on", "not_kept", "forbidden"])
-async def test_a_half_saved_array_of_comments_writes_none_twice_and_keeps_the_order(
-    kept: int, links: str
-) -> None:
+async def test_a_half_saved_array_of_comments_writes_none_twice_and_keeps_the_order(kept: int, links: str) -> None:
     async with rigged(switches={"external_links": links}) as rig:
         tickets = [rig.human_ticket() for _ in range(3)]
         written(await rig.halo.desk.add_comments([note(99, rig.human_ticket())]))  # the one that tells
-        rig.world.faults.add(
-            {"match": {"method": "POST", "path": "/Actions"}, "effect": {"partial_batch": kept}}
-        )
+        rig.world.faults.add({"match": {"method": "POST", "path": "/Actions"}, "effect": {"partial_batch": kept}})
         drafts = [note(n, tickets[n % 3]) for n in range(10)]
         results = written(await rig.halo.desk.add_comments(drafts))
         assert [one.key for one in results] == [one.key for one in drafts]
@@ -105,9 +101,7 @@ async def test_after_a_refused_comment_the_later_ones_of_its_ticket_wait_and_oth
 
 async def test_an_outcome_that_the_workflow_forbids_falls_back_to_the_usual_one(rig: Rig) -> None:
     ticket_id = rig.human_ticket(tickettype_id=7)
-    results = written(
-        await rig.halo.desk.add_comments([note(1, ticket_id, outcome="11"), note(2, ticket_id)])
-    )
+    results = written(await rig.halo.desk.add_comments([note(1, ticket_id, outcome="11"), note(2, ticket_id)]))
     assert [row["outcome_id"] for row in rig.actions_of(ticket_id)] == [10, 10]
     assert len(results) == 2
 
@@ -115,9 +109,7 @@ async def test_an_outcome_that_the_workflow_forbids_falls_back_to_the_usual_one(
 async def test_a_lost_answer_leaves_every_comment_in_doubt_and_each_is_found(rig: Rig) -> None:
     ticket_id = rig.human_ticket()
     await rig.halo.desk.add_comments([note(0, ticket_id)])
-    rig.world.faults.add(
-        {"match": {"method": "POST", "path": "/Actions"}, "effect": {"timeout_after_write": True}}
-    )
+    rig.world.faults.add({"match": {"method": "POST", "path": "/Actions"}, "effect": {"timeout_after_write": True}})
     drafts = [note(1, ticket_id), note(2, ticket_id)]
     assert all(deferred(one).perhaps_done for one in await rig.halo.desk.add_comments(drafts))
     for one in drafts:
@@ -128,10 +120,7 @@ async def test_a_lost_answer_leaves_every_comment_in_doubt_and_each_is_found(rig
 async def test_nothing_mails_the_end_user_and_private_stays_private_with_any_outcome(rig: Rig) -> None:
     ticket_id = rig.human_ticket()
     outcomes = ["7", "10", "11", "15", "17", "Some text of its own"]
-    drafts = [
-        note(n, ticket_id, visibility=Visibility.PRIVATE, outcome=outcome)
-        for n, outcome in enumerate(outcomes)
-    ]
+    drafts = [note(n, ticket_id, visibility=Visibility.PRIVATE, outcome=outcome) for n, outcome in enumerate(outcomes)]
     written(await rig.halo.desk.add_comments(drafts))
     rows = rig.actions_of(ticket_id)
     assert len(rows) == len(outcomes)
@@ -143,9 +132,7 @@ async def test_a_comment_made_visible_against_our_word_is_hidden_at_once(rig: Ri
     ticket_id = rig.human_ticket()
     shown = {"id": 2, "ticket_id": int(ticket_id), "hiddenfromuser": False, "note": "Note 1"}
     rig.human_note(ticket_id, "Note 1", hiddenfromuser=False)  # what an outcome of its own mind leaves behind
-    rig.world.faults.add(
-        {"match": {"method": "POST", "path": "/Actions"}, "effect": {"status": 201, "body": shown}}
-    )
+    rig.world.faults.add({"match": {"method": "POST", "path": "/Actions"}, "effect": {"status": 201, "body": shown}})
     result = await rig.halo.desk.add_comments([note(1, ticket_id, visibility=Visibility.PRIVATE)])
     assert written(result)[0].native_id == f"{ticket_id}:2"
     assert [row["hiddenfromuser"] for row in rig.actions_of(ticket_id)] == [True]
@@ -176,9 +163,7 @@ async def test_many_young_trails_are_one_call(rig: Rig) -> None:
     window = await rig.halo.desk.read_comments(ids, since)
     assert rig.total_calls() - before == 1
     assert window.complete_for == set(ids)
-    assert [one.text for one in window.comments if one.kind is CommentKind.COMMENT] == [
-        f"About {one}" for one in ids
-    ]
+    assert [one.text for one in window.comments if one.kind is CommentKind.COMMENT] == [f"About {one}" for one in ids]
 
 
 async def test_an_older_since_reads_each_trail_and_leaves_older_entries_out(rig: Rig) -> None:

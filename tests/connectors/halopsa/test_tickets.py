@@ -80,9 +80,7 @@ async def test_a_ticket_lives_its_whole_life_under_every_switch(switches: dict[s
         assert read[ids[0]].context == {"tickettype_id": "1", "client_id": "2"}
 
         results = written(
-            await desk.change_tickets(
-                [change(n, one, summary=f"New {one}", priority="2") for n, one in enumerate(ids)]
-            )
+            await desk.change_tickets([change(n, one, summary=f"New {one}", priority="2") for n, one in enumerate(ids)])
         )
         for result in results:
             assert result.ticket is not None
@@ -99,9 +97,7 @@ async def test_a_ticket_lives_its_whole_life_under_every_switch(switches: dict[s
         assert done.ticket is not None
         assert done.ticket.closed
         assert done.ticket.values[TicketField.SUMMARY] == "Done"
-        reopened = written(
-            await desk.change_tickets([replace(change(10, ids[0], status="2"), reopens=True)])
-        )[0]
+        reopened = written(await desk.change_tickets([replace(change(10, ids[0], status="2"), reopens=True)]))[0]
         assert reopened.ticket is not None
         assert not reopened.ticket.closed
 
@@ -122,9 +118,7 @@ async def test_a_hundred_tickets_are_read_with_one_call_and_written_with_few(rig
     assert len(read) == 100
     assert rig.total_calls() - before == 1
     contexts = {one.native_id: dict(read[one.native_id].context) for one in made}
-    changes = [
-        change(n, one.native_id, context=contexts[one.native_id], priority="1") for n, one in enumerate(made)
-    ]
+    changes = [change(n, one.native_id, context=contexts[one.native_id], priority="1") for n, one in enumerate(made)]
     before = rig.total_calls()
     assert all(one.ticket is not None for one in written(await rig.halo.desk.change_tickets(changes)))
     assert rig.total_calls() - before == 2
@@ -146,9 +140,7 @@ async def test_results_come_in_the_order_of_the_drafts_with_a_bad_one_in_the_mid
 @pytest.mark.parametrize("links", ["on", "not_kept", "forbidden"])
 async def test_a_batch_that_is_half_saved_makes_no_second_ticket(kept: int, links: str) -> None:
     async with rigged(switches={"external_links": links}) as rig:
-        rig.world.faults.add(
-            {"match": {"method": "POST", "path": "/Tickets"}, "effect": {"partial_batch": kept}}
-        )
+        rig.world.faults.add({"match": {"method": "POST", "path": "/Tickets"}, "effect": {"partial_batch": kept}})
         results = written(await rig.halo.desk.create_tickets([draft(n) for n in range(20)]))
         assert len({one.native_id for one in results}) == 20
         assert [len(rig.tickets_marked(f"PHL-mark-{n:04d}")) for n in range(20)] == [1] * 20
@@ -163,18 +155,14 @@ async def test_versions_that_keep_the_elements_before_a_bad_one_get_no_second_ti
         assert no.error is ErrorClass.REQUIRED_FIELD
         assert "ategory" in no.detail
         assert "defaults" in no.next_step
-        assert [len(rig.tickets_marked(f"PHL-mark-{n:04d}")) for n in range(20)] == [
-            int(n != 13) for n in range(20)
-        ]
+        assert [len(rig.tickets_marked(f"PHL-mark-{n:04d}")) for n in range(20)] == [int(n != 13) for n in range(20)]
 
 
 @pytest.mark.parametrize("links", ["on", "not_kept", "forbidden"])
 async def test_after_a_lost_answer_the_look_finds_what_was_created(links: str) -> None:
     async with rigged(switches={"external_links": links}) as rig:
         started = clock.now()
-        rig.world.faults.add(
-            {"match": {"method": "POST", "path": "/Tickets"}, "effect": {"timeout_after_write": True}}
-        )
+        rig.world.faults.add({"match": {"method": "POST", "path": "/Tickets"}, "effect": {"timeout_after_write": True}})
         results = [deferred(one) for one in await rig.halo.desk.create_tickets([draft(1), draft(2)])]
         assert all(one.perhaps_done for one in results)
         for number in (1, 2):
@@ -186,9 +174,7 @@ async def test_after_a_lost_answer_the_look_finds_what_was_created(links: str) -
 
 async def test_a_connection_dropped_before_the_write_is_in_doubt_and_the_look_says_no(rig: Rig) -> None:
     await rig.halo.desk.identity()
-    rig.world.faults.add(
-        {"match": {"path": "/Tickets", "method": "POST"}, "effect": {"drop_connection_before": True}}
-    )
+    rig.world.faults.add({"match": {"path": "/Tickets", "method": "POST"}, "effect": {"drop_connection_before": True}})
     started = clock.now()
     assert deferred((await rig.halo.desk.create_tickets([draft(1)]))[0]).perhaps_done
     assert await rig.halo.desk.find_ticket("PHL-mark-0001", created_after=started) is None
@@ -245,13 +231,9 @@ async def test_html_instead_of_json_is_a_wrong_address_not_an_empty_list(rig: Ri
 
 async def test_reads_survive_two_broken_answers(rig: Rig) -> None:
     ticket_id = rig.human_ticket()
-    rig.world.faults.add(
-        {"match": {"method": "GET", "path": "/Tickets"}, "effect": {"status": 502}, "times": 2}
-    )
+    rig.world.faults.add({"match": {"method": "GET", "path": "/Tickets"}, "effect": {"status": 502}, "times": 2})
     assert ticket_id in await rig.halo.desk.read_tickets([ticket_id])
-    rig.world.faults.add(
-        {"match": {"method": "GET", "path": "/Tickets"}, "effect": {"status": 502}, "times": 3}
-    )
+    rig.world.faults.add({"match": {"method": "GET", "path": "/Tickets"}, "effect": {"status": 502}, "times": 3})
     with pytest.raises(DeskError) as caught:
         await rig.halo.desk.read_tickets([ticket_id])
     assert caught.value.error is ErrorClass.UNAVAILABLE
@@ -285,9 +267,7 @@ async def test_a_blocked_resolution_says_so_and_keeps_the_other_fields(rig: Rig)
 async def test_closing_directly_where_an_outcome_is_demanded_is_a_refusal_with_advice() -> None:
     async with rigged(switches={"close_requires_outcome": True}) as rig:
         ticket_id = rig.human_ticket()
-        no = refused(
-            (await rig.halo.desk.change_tickets([replace(change(1, ticket_id, status="9"), closes=True)]))[0]
-        )
+        no = refused((await rig.halo.desk.change_tickets([replace(change(1, ticket_id, status="9"), closes=True)]))[0])
         assert no.error is ErrorClass.WORKFLOW_BLOCKED
         assert "outcome" in no.next_step
 
@@ -387,9 +367,7 @@ async def test_defaults_reach_the_ticket(rig: Rig) -> None:
     options = HaloSideOptions(
         customer=3, team="2nd Line Support", ticket_type=2, category="Network", impact=2, urgency=1
     )
-    made = written(
-        await rig.halo.desk.create_tickets([draft(1, defaults=dict(options.created_ticket_defaults()))])
-    )
+    made = written(await rig.halo.desk.create_tickets([draft(1, defaults=dict(options.created_ticket_defaults()))]))
     row = rig.tickets_marked("PHL-mark-0001")[0]
     assert str(row["id"]) == made[0].native_id
     wanted = {

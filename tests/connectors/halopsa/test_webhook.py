@@ -116,9 +116,7 @@ async def test_registering_twice_changes_nothing(rig: Rig) -> None:
     assert await rig.halo.webhooks.inspect_webhook(url=URL, label="Parhelion ten_1") == first
 
 
-@pytest.mark.parametrize(
-    "switches", [{}, {"always_array": True}, {"post_status": 200}, {"error_shape": "rotating"}]
-)
+@pytest.mark.parametrize("switches", [{}, {"always_array": True}, {"post_status": 200}, {"error_shape": "rotating"}])
 async def test_what_differs_is_repaired(switches: dict[str, Any]) -> None:
     async with rigged(switches=switches) as rig:
         hooks = rig.halo.webhooks

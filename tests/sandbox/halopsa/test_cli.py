@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from app.sandbox.halopsa.switches import UnknownSwitch
 from app.sandbox.halopsa.cli import serve
+from app.sandbox.halopsa.switches import UnknownSwitch
 
 ROOT = Path(__file__).resolve().parents[3]
-START = "from app.sandbox.halopsa.cli import serve; serve('127.0.0.1', 0, ['acme', 'globex'], {'strict_updates': 'true'})"
+START = (
+    "from app.sandbox.halopsa.cli import serve; serve('127.0.0.1', 0, ['acme', 'globex'], {'strict_updates': 'true'})"
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

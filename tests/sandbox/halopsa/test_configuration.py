@@ -73,7 +73,7 @@ async def test_details_of_workflow_and_team(acme: Tenant) -> None:
 
 
 async def test_other_lists(acme: Tenant) -> None:
-    assert [row["name"] for row in (await acme.get("/Lookup", lookupid=17)).json()][0] == "Non-chargeable"
+    assert (await acme.get("/Lookup", lookupid=17)).json()[0]["name"] == "Non-chargeable"
     assert (await acme.get("/Lookup", lookupid=4)).json() == []
     fields = (await acme.get("/FieldInfo", includevalues="true")).json()
     assert [value["name"] for value in fields[1]["values"]] == ["Production", "Test", "Development"]

@@ -8,6 +8,7 @@ import pytest
 from app.core.http.client import HTTPError, TimeoutException
 from app.sandbox.halopsa.faults import BadFault, parse_fault
 from tests.sandbox.halopsa.calling import Tenant
+from tests.support.waiting import wait_until
 
 BODY = [{"tickettype_id": 1, "summary": "x"}]
 
@@ -48,7 +49,7 @@ async def test_the_write_may_hang_until_the_client_gives_up(acme: Tenant) -> Non
     await script(acme, {"timeout_after_write": True, "hang_ms": 60000}, path="/Tickets")
     with pytest.raises(TimeoutException):
         await acme.client.post(f"{acme.base_url}/api/Tickets", json=BODY, timeout=0.3)
-    assert len(acme.world.tickets.by_id) == 1
+    await wait_until(lambda: len(acme.world.tickets.by_id) == 1)
 
 
 async def test_the_connection_drops_before_anything_is_done(acme: Tenant) -> None:

@@ -29,7 +29,9 @@ async def test_some_ids_are_decimals_unless_switched_off(acme: Tenant) -> None:
 async def test_sites_and_users_are_created_and_changed(acme: Tenant) -> None:
     site = (await acme.post("/Site", [{"name": "Attic", "client_id": "2"}])).json()
     assert site["clientsite_name"].endswith("/Attic")
-    user = (await acme.post("/Users", [{"name": "Una Vale", "site_id": site["id"], "emailaddress": "u@v.example"}])).json()
+    user = (
+        await acme.post("/Users", [{"name": "Una Vale", "site_id": site["id"], "emailaddress": "u@v.example"}])
+    ).json()
     assert (user["client_id"], user["site_name"], user["surname"]) == (2, "Attic", "Vale")
     moved = (await acme.post("/Users", [{"id": str(user["id"]), "site_id": 1.0}])).json()
     assert (moved["client_id"], moved["name"]) == (1, "Una Vale")

@@ -35,9 +35,7 @@ async def test_pageinate_without_page_no_is_cut_too(full: Tenant) -> None:
 async def test_pages_cover_everything_once(full: Tenant) -> None:
     seen: list[int] = []
     for page in (1, 2, 3):
-        answer = await full.get(
-            "/Tickets", pageinate="true", page_size=60, page_no=page, order="id", orderdesc="false"
-        )
+        answer = await full.get("/Tickets", pageinate="true", page_size=60, page_no=page, order="id", orderdesc="false")
         assert answer.json()["record_count"] == 130
         assert answer.json()["page_no"] == page
         seen += ids(answer)
@@ -50,6 +48,11 @@ async def test_the_page_size_is_reduced_without_a_word(full: Tenant) -> None:
     assert (len(ids(answer)), answer.json()["page_size"]) == (100, 100)
     full.world.switches.page_size_cap = 1000
     assert len(ids(await full.get("/Tickets", pageinate="true", page_size=1000, page_no=1))) == 130
+
+
+async def test_the_cut_is_the_agents_default_list_size(full: Tenant) -> None:
+    full.world.switches.default_list_size = 7
+    assert len(ids(await full.get("/Tickets"))) == 7
 
 
 async def test_count_gives_that_many(full: Tenant) -> None:

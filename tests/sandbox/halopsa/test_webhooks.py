@@ -209,7 +209,12 @@ async def test_hmac_authentication(
 
 async def test_the_space_after_the_prefix_is_a_switch(acme: Tenant, receiver: Receiver) -> None:
     acme.world.switches.hmac_space_after_prefix = False
-    config = {"authentication_type": 3, "basic_password": "s", "signature_prefix": "v1=", "authentication_header": "S"}
+    config: dict[str, Any] = {
+        "authentication_type": 3,
+        "basic_password": "s",
+        "signature_prefix": "v1=",
+        "authentication_header": "S",
+    }
     await subscribe(acme, receiver.url, **config)
     await acme.new_ticket()
     await acme.world.deliveries.settled()
@@ -257,6 +262,7 @@ async def test_the_registry_lists_changes_and_deletes(acme: Tenant, receiver: Re
         {"url": "http://127.0.0.1:1/"},
         {"name": "x"},
         {"name": "x", "url": "ftp://x"},
+        {"name": "x", "url": "http://no such host/"},
         {"name": "x", "url": "http://127.0.0.1:99999/"},
         {"name": "x", "url": "http://127.0.0.1:1/", "authentication_type": 2},
         {"name": "x", "url": "http://127.0.0.1:1/", "content_type": "text/xml"},

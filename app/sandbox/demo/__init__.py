@@ -1,0 +1,1 @@
+"""The demo: two organisations, a busy day, and everything that can go wrong with a hub between them."""
