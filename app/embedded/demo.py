@@ -1,6 +1,7 @@
 """The demo's machine: the whole service and a sandbox server on this computer, in a folder that is thrown away."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import redis
@@ -53,6 +54,8 @@ class DemoMachine:
 def play(*, tickets: int, people: Console, keep: bool) -> Verdict:
     """Start everything, play, compare, stop everything. With ``keep`` the data and logs stay for a look."""
     data = Path(".parhelion-demo").absolute() if keep else None
+    if data is not None:
+        shutil.rmtree(data, ignore_errors=True)  # of an earlier run
     service = DevService(
         data_dir=data,
         ephemeral=not keep,

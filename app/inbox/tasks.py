@@ -7,6 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.connectors import registry
 from app.core import clock, ids, telemetry
@@ -82,17 +83,30 @@ class InboxDrain:
             return
         parse = registry.kind(target.kind).parse_hook
         deliveries = [Delivery(message.id, event) for message in messages for event in parse(message.body)]
-        async with self._database.transaction() as session:
-            early = set(await handler(target.kind)(session, connection_id, deliveries))
-            by_id = {message.id: message for message in messages}
-            early = {message_id for message_id in early if by_id[message_id].attempts < EARLY_TRIES_MAX}
-            done = [message.id for message in messages if message.id not in early]
-            finished = await repository.finish(session, done, token=token)
-            when = clock.now() + timedelta(seconds=EARLY_SECONDS)
-            for message_id in early:
-                await repository.retry_at(session, message_id, token=token, when=when, error=None)
-            ring_after_commit(session, "sync")
+        finished = await self._database.run(
+            lambda session: self._hand_over(session, connection_id, target.kind, deliveries, messages, token)
+        )
         telemetry.ATTEMPTS.labels("inbox_message", "done").inc(finished)
+
+    async def _hand_over(
+        self,
+        session: AsyncSession,
+        connection_id: UUID,
+        kind: str,
+        deliveries: Sequence[Delivery],
+        messages: Sequence[Claimed],
+        token: UUID,
+    ) -> int:
+        attempts = {message.id: message.attempts for message in messages}
+        shown_again = await handler(kind)(session, connection_id, deliveries)
+        early = {message_id for message_id in shown_again if attempts[message_id] < EARLY_TRIES_MAX}
+        done = [message.id for message in messages if message.id not in early]
+        finished = await repository.finish(session, done, token=token)
+        when = clock.now() + timedelta(seconds=EARLY_SECONDS)
+        for message_id in early:
+            await repository.retry_at(session, message_id, token=token, when=when, error=None)
+        ring_after_commit(session, "sync")
+        return finished
 
     async def _one_by_one(self, connection_id: UUID, messages: Sequence[Claimed], token: UUID) -> None:
         """After a group failed: each alone, so that one bad event cannot hold up the others."""

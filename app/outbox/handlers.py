@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol
+from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -11,8 +12,19 @@ from app.connectors.ports import Connector
 from app.outbox.repository import ClaimedCommand
 
 
+class Lock(Protocol):
+    """Locks subjects in one statement and one order, before anything of a batch is recorded."""
+
+    async def __call__(self, session: AsyncSession, subject_ids: Sequence[UUID]) -> None: ...
+
+
 class Handler(Protocol):
     """How writes of one kind are looked for, sent and recorded."""
+
+    @property
+    def lock(self) -> "Lock":
+        """How the rows that results are recorded on are locked; kinds that share them share this."""
+        ...
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Whether earlier tries did them, in few calls: for each the result if so, ``None`` if the remote surely does

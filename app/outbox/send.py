@@ -232,27 +232,32 @@ class Sender:
 
     async def _record(self, batch: _Batch, token: UUID) -> None:
         """One transaction: results, their effects, retries and what was given back."""
-        ids_of_all = [outcome.command.id for outcome in batch.outcomes]
-        async with self._database.transaction() as session:
-            held = await repository.held(session, ids_of_all, token=token)
-            lost = len(ids_of_all) - len(held)
-            if lost:
-                telemetry.LEASES_LOST.labels("outbox").inc(lost)
-            mine = [outcome for outcome in batch.outcomes if outcome.command.id in held]
-            final: dict[str, list[tuple[ClaimedCommand, WriteResult]]] = {}
-            written: dict[UUID, str] = {}
-            for outcome in mine:
-                settled = await self._settle_one(session, outcome, written)
-                if settled is not None:
-                    final.setdefault(outcome.command.kind, []).append((outcome.command, settled))
-            await repository.finish_many(session, written)
-            for kind, results in final.items():
-                await handler(kind).record(session, results)
-            await repository.record_attempts(session, [_attempt(outcome) for outcome in mine])
-            await repository.release(session, [command.id for command in batch.untouched], token=token)
-            if final:
-                ring_after_commit(session, "sync")
+        mine = await self._database.run(lambda session: self._record_in(session, batch, token))
+        lost = len(batch.outcomes) - len(mine)
+        if lost:
+            telemetry.LEASES_LOST.labels("outbox").inc(lost)
         _tell(mine)
+
+    async def _record_in(self, session: AsyncSession, batch: _Batch, token: UUID) -> list[Outcome]:
+        held = await repository.held(session, [outcome.command.id for outcome in batch.outcomes], token=token)
+        mine = [outcome for outcome in batch.outcomes if outcome.command.id in held]
+        locks = {handler(outcome.command.kind).lock for outcome in mine}
+        for lock in locks:
+            await lock(session, [outcome.command.subject_id for outcome in mine])
+        final: dict[str, list[tuple[ClaimedCommand, WriteResult]]] = {}
+        written: dict[UUID, str] = {}
+        for outcome in mine:
+            settled = await self._settle_one(session, outcome, written)
+            if settled is not None:
+                final.setdefault(outcome.command.kind, []).append((outcome.command, settled))
+        await repository.finish_many(session, written)
+        for kind, results in final.items():
+            await handler(kind).record(session, results)
+        await repository.record_attempts(session, [_attempt(outcome) for outcome in mine])
+        await repository.release(session, [command.id for command in batch.untouched], token=token)
+        if final:
+            ring_after_commit(session, "sync")
+        return mine
 
     async def _settle_one(
         self, session: AsyncSession, outcome: Outcome, written: dict[UUID, str]

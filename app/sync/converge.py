@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from sqlmodel.ext.asyncio.session import AsyncSession
+
 
 from app.connectors.canonical import DeskError, ErrorClass
 from app.core import clock, ids, telemetry
@@ -22,7 +24,7 @@ from app.outbox import repository as outbox
 from app.outbox.send import Trouble
 from app.sync import repository
 from app.sync.context import Connectors, OpenRelationship, open_relationship
-from app.sync.look import SideUnreadable, look
+from app.sync.look import SideUnreadable, SideView, look
 from app.sync.pacing import hold_seconds
 from app.sync.plan import Plan, plan
 from app.sync.repository import ClaimedLink
@@ -130,24 +132,37 @@ class Converger:
             for comments in views[side].comments.values()
             for comment in comments
         }
-        async with self._database.transaction() as session:
-            known = await repository.known_items(session, opened.relationship.id, "comment", seen)
-            under_way = {
-                side: any(link.state == "new" and link.origin == side for link in links)
-                and await repository.creations_under_way(session, opened.connection_id(side))
-                for side in SIDES
-            }
-            plans = [plan(opened, link, views, known, may_be_ours=under_way[_origin(link)]) for link in links]
-            held = await repository.settle(session, [one.settled for one in plans], token=token)
-            telemetry.LEASES_LOST.labels("sync").inc(len(links) - len(held))
-            mine = [one for one in plans if one.settled.link.id in held]
-            commands = [command for one in mine for command in one.commands]
-            fresh = await outbox.enqueue(session, commands)
-            await repository.add_ledger(session, [entry for one in mine for entry in one.adopted])
-            await repository.add_changes(session, [change for one in mine for change in one.changes])
-            if fresh:
-                ring_after_commit(session, "outbox")
-        _tell(opened, mine, len(fresh))
+        mine, fresh = await self._database.run(
+            lambda session: self._store(session, opened, links, views, seen, token)
+        )
+        _tell(opened, mine, fresh)
+
+    async def _store(
+        self,
+        session: AsyncSession,
+        opened: OpenRelationship,
+        links: Sequence[ClaimedLink],
+        views: dict[Side, SideView],
+        seen: set[tuple[str, str]],
+        token: UUID,
+    ) -> tuple[list[Plan], int]:
+        """Decide and store, in one transaction: the looks' results and the writes that follow from them."""
+        known = await repository.known_items(session, opened.relationship.id, "comment", seen)
+        under_way = {
+            side: any(link.state == "new" and link.origin == side for link in links)
+            and await repository.creations_under_way(session, opened.connection_id(side))
+            for side in SIDES
+        }
+        plans = [plan(opened, link, views, known, may_be_ours=under_way[_origin(link)]) for link in links]
+        held = await repository.settle(session, [one.settled for one in plans], token=token)
+        telemetry.LEASES_LOST.labels("sync").inc(len(links) - len(held))
+        mine = [one for one in plans if one.settled.link.id in held]
+        fresh = await outbox.enqueue(session, [command for one in mine for command in one.commands])
+        await repository.add_ledger(session, [entry for one in mine for entry in one.adopted])
+        await repository.add_changes(session, [change for one in mine for change in one.changes])
+        if fresh:
+            ring_after_commit(session, "outbox")
+        return mine, len(fresh)
 
     async def _put_off(
         self, opened: OpenRelationship, links: Sequence[ClaimedLink], token: UUID, failure: SideUnreadable

@@ -46,6 +46,8 @@ def _side(command: ClaimedCommand) -> Side:
 class TicketCreate:
     """A ticket's twin."""
 
+    lock = staticmethod(repository.lock_links)
+
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Find the twins by their markers. What people changed in them since is left for the next look to see."""
         found = await connector.desk.find_tickets(
@@ -134,6 +136,8 @@ def _compared(command: ClaimedCommand, ticket: Ticket | None) -> WriteResult | N
 class TicketChangeWrite:
     """Fields of a ticket, its closing and its reopening."""
 
+    lock = staticmethod(repository.lock_links)
+
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Compare the tickets with what was to be written and what stood there before."""
         tickets = await connector.desk.read_tickets([command.body["ticket_id"] for command in commands])
@@ -213,6 +217,8 @@ def _one_for_each_link(recorded: Iterable[Recorded]) -> list[Recorded]:
 
 class CommentCreate:
     """A comment's twin."""
+
+    lock = staticmethod(repository.lock_links)
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Find the twins by their markers."""

@@ -51,7 +51,10 @@ _DUE = text(
 
 # Statements that touch many links lock them in the order of their ids first: two that met each other's rows in
 # opposite orders have deadlocked (the poll and the inbox, on a busy day).
-_LOCKED = "WITH locked AS (SELECT id FROM ticket_link WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE)"
+_LOCKED = (
+    "WITH locked AS MATERIALIZED "
+    "(SELECT id FROM ticket_link WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE)"
+)
 
 _SETTLE = text(
     _LOCKED
@@ -267,6 +270,7 @@ async def put_off(
     session: AsyncSession, link_ids: Sequence[UUID], *, token: UUID, when: datetime, reason: str, counts: bool
 ) -> None:
     """Give links back unread: they stay dirty and are due at ``when``."""
+    await lock_links(session, link_ids)
     values: dict[str, Any] = {
         "next_attempt_at": when,
         "reason": reason[:1000],
@@ -377,7 +381,9 @@ async def links_of_tickets(
 async def lock_links(session: AsyncSession, link_ids: Sequence[UUID]) -> None:
     """Hold links until the transaction ends, taken in the order that every other statement takes them in."""
     await session.exec(
-        select(TicketLink.id).where(col(TicketLink.id).in_(link_ids)).order_by(col(TicketLink.id)).with_for_update()
+        select(TicketLink.id).where(col(TicketLink.id).in_(link_ids)).order_by(col(TicketLink.id))
+        # Not the full lock: rows that reference a link (ledger, history) must still be insertable.
+        .with_for_update(key_share=True)
     )
 
 
@@ -444,7 +450,7 @@ async def add_candidates(
             "lane": lane,
             "sync_id": sync_id,
         }
-        for ticket_id in ticket_ids
+        for ticket_id in sorted(ticket_ids)  # two inserts in opposite orders would deadlock on the unique index
     ]
     result = await session.exec(pg_insert(TicketLink).values(rows).on_conflict_do_nothing())
     return result.rowcount
@@ -465,7 +471,7 @@ async def relationships_of_connection(session: AsyncSession, connection_id: UUID
                 Relationship.target_connection_id == connection_id,
             ),
             Relationship.state != "archived",
-        )
+        ).order_by(col(Relationship.id))
     )
     return found.all()
 

@@ -45,6 +45,7 @@ class Learnt:
     private_outcome: str | None = None
     hidden_markers_kept: bool | None = None
     original_dates_refused: bool = False
+    actions_counted_unfiltered: bool = False
 
 
 @dataclass(slots=True)

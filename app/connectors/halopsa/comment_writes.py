@@ -119,12 +119,20 @@ async def _second_tries(
     for item in items:
         fate = found[item.key]
         if isinstance(fate, CallFailed) and fate.is_content and fate.error is ErrorClass.WORKFLOW_BLOCKED:
-            usual = await default_outcome(client, item.draft.visibility)
+            usual = await _usual_outcome(client, item)
             if usual != item.outcome:
                 changed[item.key] = replace(item, outcome=usual)
     queues = {item.queue for item in changed.values()}
     waiting = [item for item in items if item.queue in queues and isinstance(found[item.key], CallFailed)]
     return [changed.get(item.key, item) for item in waiting]
+
+
+async def _usual_outcome(client: HaloClient, item: _NewComment) -> str:
+    """The outcome to fall back to; the comment's own when none can be found now, for something was sent already."""
+    try:
+        return await default_outcome(client, item.draft.visibility)
+    except CallFailed:
+        return item.outcome
 
 
 def _looker(client: HaloClient) -> Look[_NewComment]:

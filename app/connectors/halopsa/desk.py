@@ -81,14 +81,6 @@ class HaloDesk:
         """Write comments, a hundred per call, in order within a ticket."""
         return await comment_writes.add_comments(self._client, drafts)
 
-    async def find_ticket(self, marker: str, *, created_after: datetime) -> Ticket | None:
-        """The ticket that carries our marker."""
-        return await finding.find_ticket(self._client, marker, created_after=created_after)
-
-    async def find_comment(self, marker: str, *, ticket_id: str, created_after: datetime) -> str | None:
-        """The native id of the comment that carries our marker."""
-        return await finding.find_comment(self._client, marker, ticket_id=ticket_id)
-
     async def find_tickets(self, markers: Sequence[str], *, created_after: datetime) -> dict[str, Ticket]:
         """The tickets that carry our markers, by marker."""
         return await finding.find_tickets(self._client, markers, created_after=created_after)

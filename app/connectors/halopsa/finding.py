@@ -20,95 +20,16 @@ SINGLY = 2
 MOST_LINK_PAGES = 30
 
 
-async def find_ticket(client: HaloClient, marker: str, *, created_after: datetime) -> Ticket | None:
-    """The ticket that carries the marker. Raises :class:`CallFailed` when HaloPSA cannot be asked."""
-    for row in await _links(client, marker):
-        ticket_id = wire.identifier(row.get("halo_id"))
-        if ticket_id is None or wire.identifier(row.get("halo_second_id")) is not None:
-            continue
-        found = (await reading.read_tickets(client, [str(ticket_id)])).get(str(ticket_id))
-        if found is not None and not found.deleted:
-            return found
-    rows = await recent_tickets(client, [marker], created_after=created_after)
-    return next(iter(reading.tickets_in(client, rows.values())), None)
-
-
 async def find_tickets(client: HaloClient, wanted: Sequence[str], *, created_after: datetime) -> dict[str, Ticket]:
-    """The tickets that carry the markers, by marker: a few calls for any number of them.
-
-    After a crash hundreds of creations may be in doubt at once, and asking for each by itself would spend the
-    budget of five minutes on looking. Raises :class:`CallFailed` when HaloPSA cannot be asked."""
+    """The tickets that carry the markers, by marker; usually one call. Raises :class:`CallFailed` when HaloPSA cannot
+    be asked. A ticket that a person deleted since is an answer too: it must not come back by itself."""
     rows = await recent_tickets(client, wanted, created_after=created_after)
     found = {marker: one for marker, row in rows.items() for one in reading.tickets_in(client, [row])}
     missing = [marker for marker in wanted if marker not in found]
-    links = await _recent_links(client, missing, created_after=created_after) if len(missing) > SINGLY else None
-    if links is None:
-        for marker in missing:
-            ticket = await find_ticket(client, marker, created_after=created_after)
-            if ticket is not None:
-                found[marker] = ticket
-        return found
-    ids = {
-        marker: str(ticket_id)
-        for marker, row in links.items()
-        if wire.identifier(row.get("halo_second_id")) is None
-        and (ticket_id := wire.identifier(row.get("halo_id"))) is not None
-    }
-    tickets = await reading.read_tickets(client, list(ids.values())) if ids else {}
-    return found | {marker: tickets[native] for marker, native in ids.items() if native in tickets}
-
-
-async def find_comments(
-    client: HaloClient, wanted: Sequence[tuple[str, str]], *, created_after: datetime
-) -> dict[str, str]:
-    """Native ids of the comments that carry the markers, by marker; ``wanted`` are (marker, ticket id) pairs.
-
-    A few calls for any number of them. Raises :class:`CallFailed` when HaloPSA cannot be asked."""
-    links = (
-        await _recent_links(client, [marker for marker, _ in wanted], created_after=created_after)
-        if len(wanted) > SINGLY
-        else None
-    )
-    found: dict[str, str] = {}
-    for marker, ticket_id in wanted:
-        row = links.get(marker) if links is not None else None
-        action_id = wire.identifier(row.get("halo_second_id")) if row is not None else None
-        if row is not None and action_id is not None and wire.text(wire.identifier(row.get("halo_id"))) == ticket_id:
-            found[marker] = mapping.comment_id(ticket_id, action_id)
-        elif links is None:
-            native = await find_comment(client, marker, ticket_id=ticket_id)
-            if native is not None:
-                found[marker] = native
-    return found
-
-
-async def _recent_links(
-    client: HaloClient, wanted: Sequence[str], *, created_after: datetime
-) -> dict[str, dict[str, Any]] | None:
-    """Rows of the correlation table by marker, newest first down to ``created_after``; ``None`` when the table
-    cannot tell (not allowed, not dated, too long), so that each has to be asked for by itself."""
-    floor = created_after - CLOCK_DOUBT
-    open_markers = set(wanted)
-    found: dict[str, dict[str, Any]] = {}
-    pages = 0
-    try:
-        async for rows, _ in client.pages("/ExternalLink", "externallinks", {}, descending=True):
-            pages += 1
-            for row in rows:
-                if (marker := wire.text(row.get("third_party_id"))) in open_markers:
-                    found[marker] = row
-            open_markers.difference_update(found)
-            dates = [wire.moment(row.get("date_created")) for row in rows]
-            if not open_markers or (dates and all(date is not None and date < floor for date in dates)):
-                return found
-            if pages >= MOST_LINK_PAGES or None in dates:
-                return None
-    except CallFailed as failure:
-        if failure.error in (ErrorClass.PERMISSION, ErrorClass.NOT_FOUND, ErrorClass.MISCONFIGURED):
-            return None
-        raise
-    # The whole table was read. An empty one proves nothing: this tenant may not keep our links at all.
-    return found if pages else None
+    linked = await _placed(client, missing, created_after=created_after, comments=False)
+    places = {marker: str(found_at[0][0]) for marker, found_at in linked.items() if found_at}
+    tickets = await reading.read_tickets(client, list(places.values()))
+    return found | {marker: tickets[place] for marker, place in places.items() if place in tickets}
 
 
 async def recent_tickets(
@@ -131,20 +52,42 @@ async def recent_tickets(
     return found
 
 
-async def find_comment(client: HaloClient, marker: str, *, ticket_id: str) -> str | None:
-    """The native id of the comment on the ticket that carries the marker. Raises :class:`CallFailed`."""
-    for row in await _links(client, marker):
-        action_id = wire.identifier(row.get("halo_second_id"))
-        if action_id is not None and wire.text(wire.identifier(row.get("halo_id"))) == ticket_id:
-            return mapping.comment_id(ticket_id, action_id)
-    found = (await comments_of(client, ticket_id)).get(marker)
-    return mapping.comment_id(ticket_id, found["id"]) if found else None
+async def find_comments(
+    client: HaloClient, wanted: Sequence[tuple[str, str]], *, created_after: datetime
+) -> dict[str, str]:
+    """Native ids of comments by marker; ``wanted`` are pairs of marker and ticket id. Raises :class:`CallFailed`.
+
+    After a crash hundreds of writes may be in doubt at once, and asking for each by itself would spend the budget of
+    five minutes on looking: many markers are looked for in one walk through the newest rows of the correlation
+    table, and trails are read only where that cannot tell."""
+    found: dict[str, str] = {}
+    links = await _recent_links(client, [marker for marker, _ in wanted], created_after=created_after)
+    trails: dict[str, dict[str, dict[str, Any]]] = {}
+    for marker, ticket_id in wanted:
+        places = links.get(marker, []) if links is not None else []
+        if links is None:
+            if ticket_id not in trails:
+                trails[ticket_id] = await comments_of(client, ticket_id)
+            row = trails[ticket_id].get(marker)
+            if row is not None:
+                found[marker] = mapping.comment_id(ticket_id, row["id"])
+                continue
+            places = await _places(client, marker, comments=True)
+        for linked_ticket, action_id in places:
+            if action_id and str(linked_ticket) == ticket_id:
+                found[marker] = mapping.comment_id(ticket_id, action_id)
+    return found
 
 
 async def comments_of(client: HaloClient, ticket_id: str) -> dict[str, dict[str, Any]]:
     """Actions of a ticket by the markers they carry. Raises :class:`CallFailed`, also when the trail
     came cut."""
-    rows, complete = await reading.read_trail(client, ticket_id)
+    try:
+        rows, complete = await reading.read_trail(client, ticket_id)
+    except CallFailed as failure:
+        if failure.error is ErrorClass.NOT_FOUND:
+            return {}
+        raise
     if not complete:
         raise CallFailed(
             ErrorClass.TOO_LARGE,
@@ -158,6 +101,61 @@ async def comments_of(client: HaloClient, ticket_id: str) -> dict[str, dict[str,
             # The oldest wins: a later one with the same marker is a quotation of it.
             found |= {marker: {**row, "id": action_id} for marker in markers.of_action(row)}
     return found
+
+
+async def _placed(
+    client: HaloClient, wanted: Sequence[str], *, created_after: datetime, comments: bool
+) -> dict[str, list[tuple[int, int]]]:
+    """Places of each marker: in one walk for many of them, one by one where that cannot tell."""
+    links = await _recent_links(client, wanted, created_after=created_after)
+    if links is not None:
+        return {
+            marker: [place for place in places if bool(place[1]) is comments] for marker, places in links.items()
+        }
+    return {marker: await _places(client, marker, comments=comments) for marker in wanted}
+
+
+async def _recent_links(
+    client: HaloClient, wanted: Sequence[str], *, created_after: datetime
+) -> dict[str, list[tuple[int, int]]] | None:
+    """(Ticket id, action id or 0) by marker from the correlation table, newest first down to ``created_after``.
+
+    ``None`` when the table cannot tell: few markers, not allowed, not dated, too long, or without a single row of ours
+    (this HaloPSA may accept our links and drop them)."""
+    if len(wanted) <= SINGLY:
+        return None
+    floor = created_after - CLOCK_DOUBT
+    found: dict[str, list[tuple[int, int]]] = {}
+    ours = False
+    pages = 0
+    try:
+        async for rows, _ in client.pages("/ExternalLink", "externallinks", {}, descending=True):
+            pages += 1
+            ours = ours or any(markers.is_ours(row) for row in rows)
+            for row in rows:
+                ticket_id = wire.identifier(row.get("halo_id"))
+                if ticket_id is not None and (marker := wire.text(row.get("third_party_id"))) in wanted:
+                    place = (ticket_id, wire.identifier(row.get("halo_second_id")) or 0)
+                    found.setdefault(marker, []).append(place)
+            dates = [wire.moment(row.get("date_created")) for row in rows]
+            if len(found) == len(wanted) or (dates and all(date is not None and date < floor for date in dates)):
+                return found
+            if pages >= MOST_LINK_PAGES or None in dates:
+                return None
+    except CallFailed as failure:
+        if failure.error in (ErrorClass.PERMISSION, ErrorClass.NOT_FOUND, ErrorClass.MISCONFIGURED):
+            return None
+        raise
+    return found if ours else None
+
+
+async def _places(client: HaloClient, marker: str, *, comments: bool) -> list[tuple[int, int]]:
+    """Ticket id and action id (0: the ticket itself) of the records that the correlation table names."""
+    places = [
+        (wire.identifier(row.get("halo_id")) or 0, wire.identifier(row.get("halo_second_id")) or 0)
+        for row in await _links(client, marker)
+    ]
+    return [(ticket_id, action_id) for ticket_id, action_id in places if ticket_id and bool(action_id) is comments]
 
 
 async def _links(client: HaloClient, marker: str) -> list[dict[str, Any]]:

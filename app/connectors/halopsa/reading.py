@@ -97,11 +97,10 @@ async def changed_tickets(client: HaloClient, since: datetime) -> AsyncIterator[
 
 async def read_trail(client: HaloClient, ticket_id: str) -> tuple[list[dict[str, Any]], bool]:
     """Every action of one ticket but the system's, and whether that is all of them."""
-    payload = await client.get("/Actions", {"ticket_id": ticket_id, **_shape()}, template="/Actions?ticket_id")
-    rows = client.rows(payload, "/Actions", "actions")
+    rows, cut = await _read_actions(client, {"ticket_id": ticket_id}, "/Actions?ticket_id")
     for row in rows:
         row.setdefault("ticket_id", ticket_id)
-    return rows, not _is_cut(payload, rows)
+    return rows, not cut
 
 
 async def read_comments(client: HaloClient, ticket_ids: Sequence[str], since: datetime | None) -> CommentWindow:
@@ -150,12 +149,11 @@ async def _read_window(client: HaloClient, since: datetime) -> tuple[list[dict[s
     end = start + _WINDOW
     found: dict[tuple[Any, Any], dict[str, Any]] = {}
     for _ in range(_MOST_WINDOWS):
-        params: Params = {"startdate": wire.sent(start), "enddate": wire.sent(end), **_shape()}
-        payload = await client.get("/Actions", params, template="/Actions?startdate")
-        rows = client.rows(payload, "/Actions", "actions")
+        params: Params = {"startdate": wire.sent(start), "enddate": wire.sent(end)}
+        rows, cut = await _read_actions(client, params, "/Actions?startdate")
         before = len(found)
         found |= {(row.get("ticket_id"), row.get("id")): row for row in rows}
-        if not _is_cut(payload, rows):
+        if not cut:
             return list(found.values()), True
         stamps = [stamp for row in rows if (stamp := wire.moment(row.get("datetime"))) is not None]
         if len(found) == before or not stamps or min(stamps) >= end:
@@ -164,15 +162,25 @@ async def _read_window(client: HaloClient, since: datetime) -> tuple[list[dict[s
     return list(found.values()), False
 
 
-def _shape() -> Params:
-    """Without HaloPSA's own entries (by its own judgement) and with the HTML, where a hidden marker
-    stands."""
-    return {"excludesys": True, "includehtmlnote": True, "count": _ACTIONS_PER_CALL}
+async def _read_actions(client: HaloClient, which: Params, template: str) -> tuple[list[dict[str, Any]], bool]:
+    """Actions without HaloPSA's own entries (by its own judgement) and with the HTML, where a hidden marker stands;
+    and whether some are missing.
 
-
-def _is_cut(payload: Any, rows: Sequence[wire.Row]) -> bool:
-    total = wire.record_count(payload)
-    return len(rows) >= _ACTIONS_PER_CALL or (total is not None and total > len(rows))
+    A total above the rows given means a cut, unless this version counts its own entries into the total: asking
+    once without the filter tells, and from then on it is asked so.
+    """
+    rows: list[dict[str, Any]] = []
+    for unfiltered in dict.fromkeys((client.learnt.actions_counted_unfiltered, True)):
+        params: Params = {**which, "excludesys": not unfiltered, "includehtmlnote": True, "count": _ACTIONS_PER_CALL}
+        payload = await client.get("/Actions", params, template=template)
+        rows = client.rows(payload, "/Actions", "actions")
+        total = wire.record_count(payload)
+        if len(rows) >= _ACTIONS_PER_CALL:
+            return rows, True
+        if total is None or total <= len(rows):
+            client.learnt.actions_counted_unfiltered = unfiltered
+            return rows, False
+    return rows, True
 
 
 def _comments(rows: Iterable[wire.Row]) -> list[Comment]:

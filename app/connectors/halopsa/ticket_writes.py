@@ -6,7 +6,7 @@ closed ticket may refuse them. When a change is refused as a whole, its fields a
 bad value does not keep the others out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.connectors.canonical import (
@@ -128,6 +128,8 @@ class _Closing:
             # Nobody said that the note may be read by the end user, so it is not shown to him.
             "hiddenfromuser": True,
             "sendemail": False,
+            # The ticket as this very write left it; read a moment later it may carry a person's next change.
+            "_includeticketinresponse": True,
             "new_external_link": markers.external_link(self.change.marker, "Resolution"),
         }
 
@@ -269,7 +271,9 @@ async def _write_closings(client: HaloClient, progress: Sequence[_Progress]) -> 
     for key, fate in (await batch.save(items)).items():
         one = through_outcome[key]
         if not isinstance(fate, CallFailed):
-            one.reread = True
+            embedded = fate.get("ticket")
+            one.row = embedded if isinstance(embedded, dict) else None
+            one.reread = one.row is None or not _shows_state(one.row)
         elif fate.is_content:
             one.refused[TicketField.STATUS] = fate
         else:
@@ -294,7 +298,10 @@ async def _read_back(client: HaloClient, progress: Sequence[_Progress]) -> None:
         one.row = None
         ticket = found.get(one.change.ticket_id)
         if ticket is not None:
-            one.row = {"_ticket": ticket}
+            # Somebody may have changed the ticket between our write and this read. What we wrote is what counts as
+            # the state after the write: their value must be seen as a change, not taken for our own.
+            written = {name: value for name, value in one.change.values.items() if name not in one.refused}
+            one.row = {"_ticket": replace(ticket, values={**ticket.values, **written})}
 
 
 def _shows_state(row: wire.Row) -> bool:

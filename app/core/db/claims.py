@@ -66,7 +66,8 @@ async def release_orphans(session: AsyncSession, tables: tuple[str, ...]) -> int
             result = await owners.execute(
                 text(
                     f"UPDATE {table} SET lease_token = NULL, lease_owner = NULL, lease_until = NULL, "  # noqa: S608
-                    "next_attempt_at = now() WHERE lease_owner = :owner"
+                    "next_attempt_at = now() WHERE id IN "
+                    f"(SELECT id FROM {table} WHERE lease_owner = :owner ORDER BY id FOR UPDATE SKIP LOCKED)"  # noqa: S608
                 ),
                 {"owner": owner},
             )

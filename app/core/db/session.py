@@ -5,13 +5,19 @@ FastAPI's default dependency scope commits after the 2xx is on the wire, and a c
 write the caller believes in, hence ``scope="function"``.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Request
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlmodel.ext.asyncio.session import AsyncSession
+
+
+T = TypeVar("T")
+DEADLOCK_TRIES = 5
+_BROKEN_BY_POSTGRES = frozenset({"40P01", "40001"})  # deadlock_detected, serialization_failure
 
 
 class Doorbell(Protocol):
@@ -52,6 +58,20 @@ class Database:
         after: list[Callable[[], Any]] = session.info.get("after_commit", [])
         for action in after:
             action()
+
+    async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Run ``work`` in a transaction, again from the start when PostgreSQL broke a deadlock by ending it.
+
+        For work that must not be lost to such an accident: what a remote answered. ``work`` may only use its session.
+        """
+        for attempt in range(DEADLOCK_TRIES):
+            try:
+                async with self.transaction() as session:
+                    return await work(session)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _BROKEN_BY_POSTGRES or attempt == DEADLOCK_TRIES - 1:
+                    raise
+        raise AssertionError("the loop above returns or raises")
 
     async def aclose(self) -> None:
         """Close every connection."""

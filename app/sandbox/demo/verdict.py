@@ -75,6 +75,7 @@ def compare(
             verdict.echo_writes += max(0, spoken[act.desk][act.nonce] - 1)
             if copies != 1:
                 verdict.notes.append(f"{act.deed} {act.nonce} of {act.desk}: {copies} copies at {other}")
+                verdict.notes.extend(_where(desks[other]["tickets"], act.nonce))
     verdict.private_leaked = _leaks(done, desks)
     verdict.echo_writes += quiet_writes + sum(_echoes(desks[name]["tickets"], our_agents[name]) for name in desks)
     return verdict
@@ -97,6 +98,15 @@ def _spoken(tickets: Iterable[Mapping[str, Any]]) -> Counter[str]:
         if not action.get("hiddenfromuser")
         for nonce in set(_PUBLIC.findall(str(action.get("note", ""))))
     )
+
+
+def _where(tickets: Iterable[Mapping[str, Any]], nonce: str) -> list[str]:
+    return [
+        f"  ticket {ticket['id']} action {action['id']} created {action.get('actiondatecreated')} by {action.get('who')}"
+        for ticket in tickets
+        for action in ticket["actions"]
+        if f"<{nonce}>" in str(action.get("note", ""))
+    ]
 
 
 def _leaks(done: Sequence[Act], desks: Mapping[str, Mapping[str, Any]]) -> int:

@@ -10,6 +10,7 @@ from app.connectors.canonical import (
     CommentDraft,
     Deferred,
     Refused,
+    Ticket,
     TicketChange,
     TicketDraft,
     TicketField,
@@ -66,6 +67,15 @@ class Rig:
         assert acted.status in (200, 201), acted
         found: dict[str, Any] = acted.body[0] if isinstance(acted.body, list) else acted.body
         return found
+
+    async def find_ticket(self, marker: str, *, created_after: datetime) -> Ticket | None:
+        """The ticket with one marker, as the desk finds it."""
+        return (await self.halo.desk.find_tickets([marker], created_after=created_after)).get(marker)
+
+    async def find_comment(self, marker: str, ticket_id: str) -> str | None:
+        """The comment with one marker, as the desk finds it."""
+        found = await self.halo.desk.find_comments([(marker, ticket_id)], created_after=LONG_AGO)
+        return found.get(marker)
 
     def tickets_marked(self, marker: str) -> list[dict[str, Any]]:
         """Tickets in HaloPSA that carry the marker."""

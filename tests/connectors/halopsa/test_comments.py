@@ -16,7 +16,6 @@ from tests.connectors.halopsa.test_tickets import SWITCHES
 async def test_comments_are_written_read_and_found_under_every_switch(switches: dict[str, Any]) -> None:
     async with rigged(switches=switches) as rig:
         desk = rig.halo.desk
-        started = clock.now()
         first, second = rig.human_ticket(), rig.human_ticket()
         human = rig.human_note(first, "Have you tried water?", hiddenfromuser=False)
         secret = rig.human_note(first, "The user is lying.", hiddenfromuser=True)
@@ -41,10 +40,10 @@ async def test_comments_are_written_read_and_found_under_every_switch(switches: 
         assert not read[human].markers
 
         for place, one in enumerate(drafts[1:], start=1):
-            found = await desk.find_comment(one.marker, ticket_id=one.ticket_id, created_after=started)
+            found = await rig.find_comment(one.marker, one.ticket_id)
             assert found == ids[place], f"comment {place} is not found by its marker"
-        assert await desk.find_comment("PHL-note-none", ticket_id=first, created_after=started) is None
-        assert await desk.find_comment(drafts[1].marker, ticket_id=second, created_after=started) is None
+        assert await rig.find_comment("PHL-note-none", first) is None
+        assert await rig.find_comment(drafts[1].marker, second) is None
 
 
 async def test_where_no_hidden_marker_survives_the_next_ones_are_visible() -> None:
@@ -113,7 +112,7 @@ async def test_a_lost_answer_leaves_every_comment_in_doubt_and_each_is_found(rig
     drafts = [note(1, ticket_id), note(2, ticket_id)]
     assert all(deferred(one).perhaps_done for one in await rig.halo.desk.add_comments(drafts))
     for one in drafts:
-        assert await rig.halo.desk.find_comment(one.marker, ticket_id=ticket_id, created_after=clock.now())
+        assert await rig.find_comment(one.marker, ticket_id)
     assert [row["note"] for row in rig.actions_of(ticket_id)] == ["Note 0", "Note 1", "Note 2"]
 
 
@@ -220,7 +219,7 @@ async def test_a_marker_inside_a_quotation_is_not_ours(rig: Rig) -> None:
     window = await rig.halo.desk.read_comments([ticket_id], None)
     by_id = {one.native_id: one for one in window.comments}
     assert by_id[human].markers == ()
-    found = await rig.halo.desk.find_comment("PHL-note-0001", ticket_id=ticket_id, created_after=clock.now())
+    found = await rig.find_comment("PHL-note-0001", ticket_id)
     assert found == f"{ticket_id}:2"
 
 
@@ -231,7 +230,7 @@ async def test_a_trail_that_cannot_be_read_raises(rig: Rig) -> None:
         await rig.halo.desk.read_comments([ticket_id], None)
     assert caught.value.error is ErrorClass.PERMISSION
     with pytest.raises(DeskError):
-        await rig.halo.desk.find_comment("PHL-note-0001", ticket_id=ticket_id, created_after=clock.now())
+        await rig.find_comment("PHL-note-0001", ticket_id)
 
 
 async def test_a_comment_on_a_ticket_that_is_gone_is_refused_as_not_found(rig: Rig) -> None:
@@ -261,3 +260,27 @@ async def test_authors_are_told_apart(rig: Rig) -> None:
     assert by_text["Note 1"] == (await rig.halo.desk.identity()) or (
         by_text["Note 1"].native_id == (await rig.halo.desk.identity()).native_id
     )
+
+
+async def test_versions_that_count_their_own_entries_into_the_total_are_not_taken_for_cut(rig: Rig) -> None:
+    ticket_id = rig.human_ticket()
+    rig.human_note(ticket_id, "The only one")
+    counted = {"record_count": 9, "actions": []}
+    rig.world.faults.add({"match": {"path": "/Actions"}, "effect": {"status": 200, "body": counted}})
+    for calls in (2, 1):
+        before = rig.total_calls()
+        window = await rig.halo.desk.read_comments([ticket_id], None)
+        assert window.complete_for == {ticket_id}
+        assert [one.text for one in window.comments if one.kind is CommentKind.COMMENT] == ["The only one"]
+        assert rig.total_calls() - before == calls
+
+
+async def test_nothing_raises_after_something_was_sent(rig: Rig) -> None:
+    ticket_id = rig.human_ticket(tickettype_id=7)
+    rig.world.faults.add({"match": {"path": "/Outcome"}, "effect": {"status": 403}, "times": None})
+    results = await rig.halo.desk.add_comments([note(1, ticket_id, outcome="11"), note(2, ticket_id, outcome="10")])
+    assert refused(results[0]).error is ErrorClass.WORKFLOW_BLOCKED
+    assert not deferred(results[1]).perhaps_done
+    with pytest.raises(DeskError):
+        await rig.halo.desk.add_comments([note(3, ticket_id)])
+    assert rig.actions_of(ticket_id) == []

@@ -104,10 +104,10 @@ async def test_a_ticket_lives_its_whole_life_under_every_switch(switches: dict[s
         seen = {one.native_id async for page in desk.changed_tickets(started) for one in page}
         assert seen == set(ids)
         for number, one in enumerate(ids, start=1):
-            found = await desk.find_ticket(f"PHL-mark-{number:04d}", created_after=started)
+            found = await rig.find_ticket(f"PHL-mark-{number:04d}", created_after=started)
             assert found is not None
             assert found.native_id == one
-        assert await desk.find_ticket("PHL-mark-none", created_after=started) is None
+        assert await rig.find_ticket("PHL-mark-none", created_after=started) is None
 
 
 async def test_a_hundred_tickets_are_read_with_one_call_and_written_with_few(rig: Rig) -> None:
@@ -166,7 +166,7 @@ async def test_after_a_lost_answer_the_look_finds_what_was_created(links: str) -
         results = [deferred(one) for one in await rig.halo.desk.create_tickets([draft(1), draft(2)])]
         assert all(one.perhaps_done for one in results)
         for number in (1, 2):
-            found = await rig.halo.desk.find_ticket(f"PHL-mark-{number:04d}", created_after=started)
+            found = await rig.find_ticket(f"PHL-mark-{number:04d}", created_after=started)
             assert found is not None
             assert len(rig.tickets_marked(f"PHL-mark-{number:04d}")) == 1
         assert rig.calls("POST /Tickets") == 1
@@ -177,7 +177,7 @@ async def test_a_connection_dropped_before_the_write_is_in_doubt_and_the_look_sa
     rig.world.faults.add({"match": {"path": "/Tickets", "method": "POST"}, "effect": {"drop_connection_before": True}})
     started = clock.now()
     assert deferred((await rig.halo.desk.create_tickets([draft(1)]))[0]).perhaps_done
-    assert await rig.halo.desk.find_ticket("PHL-mark-0001", created_after=started) is None
+    assert await rig.find_ticket("PHL-mark-0001", created_after=started) is None
 
 
 async def test_nothing_listening_is_surely_not_done() -> None:
@@ -323,7 +323,7 @@ async def test_could_not_ask_is_never_not_there(rig: Rig) -> None:
             with pytest.raises(DeskError):
                 await other.halo.desk.read_tickets([ticket_id])
             with pytest.raises(DeskError):
-                await other.halo.desk.find_ticket("PHL-mark-0001", created_after=LONG_AGO)
+                await other.find_ticket("PHL-mark-0001", created_after=LONG_AGO)
 
 
 async def test_changed_tickets_pages_through_all_and_leaves_older_ones_out() -> None:
@@ -378,3 +378,26 @@ async def test_defaults_reach_the_ticket(rig: Rig) -> None:
         "impact": 2,
     }
     assert {name: row[name] for name in wanted} == wanted
+
+
+async def test_a_ticket_that_a_person_deleted_is_found_as_deleted_and_does_not_come_back(rig: Rig) -> None:
+    started = clock.now()
+    made = written(await rig.halo.desk.create_tickets([draft(1)]))
+    rig.world.act("DELETE", f"/Tickets/{made[0].native_id}", agent_id=AGENT)
+    found = await rig.find_ticket("PHL-mark-0001", created_after=started)
+    assert found is not None
+    assert found.deleted
+
+
+@pytest.mark.parametrize("links", ["on", "not_kept", "forbidden"])
+async def test_fifty_tickets_in_doubt_are_found_with_one_call(links: str) -> None:
+    async with rigged(switches={"external_links": links}) as rig:
+        started = clock.now()
+        rig.world.faults.add({"match": {"method": "POST", "path": "/Tickets"}, "effect": {"timeout_after_write": True}})
+        await rig.halo.desk.create_tickets([draft(n) for n in range(50)])
+        before = rig.total_calls()
+        marks = [f"PHL-mark-{n:04d}" for n in range(50)]
+        found = await rig.halo.desk.find_tickets(marks, created_after=started)
+        assert set(found) == set(marks)
+        assert rig.total_calls() - before == 1
+        assert await rig.halo.desk.find_tickets(["PHL-none-1", "PHL-none-2"], created_after=started) == {}

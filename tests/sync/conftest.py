@@ -1,0 +1,7 @@
+"""Property tests run the same examples every time: a failure that nobody can repeat helps nobody, and a deadline on
+a busy machine fails for no reason of ours."""
+
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
