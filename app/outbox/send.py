@@ -30,6 +30,9 @@ from app.outbox.repository import ClaimedCommand
 
 log = get_logger(__name__)
 
+# A budget may come back earlier than it said (the window rolls, Redis comes back): asking again costs no call.
+BUDGET_RETRY_SECONDS = 15.0
+
 # These say nothing about the write itself, so they do not use up its tries.
 _NOT_ITS_FAULT = frozenset({ErrorClass.RATE, ErrorClass.AUTH, ErrorClass.MISCONFIGURED})
 
@@ -86,18 +89,24 @@ class _Batch:
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Take results in; an order whose command must wait stops there."""
         for outcome in outcomes:
-            queue = self.queues.get(outcome.command.ordering_key)
-            if queue is None:
-                # An earlier one of the same order was put off in this very call: this one was not done either.
+            key = outcome.command.ordering_key
+            queue = self.queues.get(key)
+            if queue is None and isinstance(outcome.result, Deferred) and not outcome.result.perhaps_done:
+                # An earlier one of the same order was put off, so this one was held back: it was not tried.
                 self.untouched.append(outcome.command)
                 continue
+            # One that went in the same call as an earlier one that timed out may have been done as well: it stays in
+            # doubt like that one. (Giving it back as untried wrote such comments twice.)
             self.outcomes.append(outcome)
+            if queue is None:
+                continue
             queue.remove(outcome.command)
             if isinstance(outcome.result, Deferred):
-                self.untouched.extend(queue)
-                del self.queues[outcome.command.ordering_key]
+                in_this_call = {other.command.id for other in outcomes}
+                self.untouched.extend(command for command in queue if command.id not in in_this_call)
+                del self.queues[key]
             elif not queue:
-                del self.queues[outcome.command.ordering_key]
+                del self.queues[key]
 
     def put_off(self) -> None:
         """Nothing more can be tried now."""
@@ -279,6 +288,8 @@ class Sender:
         innocent = result.error in _NOT_ITS_FAULT
         attempt = command.attempts - (1 if innocent else 0)
         hint = result.retry_after_seconds
+        if result.error is ErrorClass.RATE and hint is not None:
+            hint = min(hint, BUDGET_RETRY_SECONDS)
         if hint is None and result.perhaps_done:
             hint = self._recovery_after_seconds
         delay = self._policy.delay_seconds(max(attempt, 1), chance=random.random(), retry_after_seconds=hint)

@@ -21,7 +21,7 @@ from app.core.db.session import Database, ring_after_commit
 from app.core.errors import AppError
 from app.core.logging import get_logger
 from app.outbox import repository as outbox
-from app.outbox.send import Trouble
+from app.outbox.send import BUDGET_RETRY_SECONDS, Trouble
 from app.sync import repository
 from app.sync.context import Connectors, OpenRelationship, open_relationship
 from app.sync.look import SideUnreadable, SideView, look
@@ -172,8 +172,11 @@ class Converger:
         counts = error.error not in (ErrorClass.RATE, ErrorClass.AUTH)
         attempts = max(link.attempts for link in links) if counts else 1
         steps = min(attempts, self._policy.max_attempts - 1)
+        hint = error.retry_after_seconds
+        if error.error is ErrorClass.RATE and hint is not None:
+            hint = min(hint, BUDGET_RETRY_SECONDS)
         delay = self._policy.delay_seconds(
-            steps, chance=random.random(), retry_after_seconds=error.retry_after_seconds
+            steps, chance=random.random(), retry_after_seconds=hint
         )
         async with self._database.transaction() as session:
             await repository.put_off(

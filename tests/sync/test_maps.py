@@ -102,5 +102,5 @@ class TestPropose:
     def test_the_first_of_two_equal_names_is_taken(self) -> None:
         assert propose(choices("s", ["Open"]), choices("t", ["open", "OPEN"])) == pairs("s0>t0")
 
-    def test_nothing_in_common(self) -> None:
+    def test_desks_that_share_no_name(self) -> None:
         assert propose(choices("s", ["Open"]), choices("t", ["Offen"])) == ()

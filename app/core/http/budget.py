@@ -36,6 +36,9 @@ _OTHER_MEMORY = -1
 # bit wider.
 WINDOW_SLACK_SHARE = 0.01
 WINDOW_SLACK_MAX_SECONDS = 2.0
+# After a flush a process that is calling tells its calls again within seconds; one that has been idle for longer has
+# little to tell. A whole window of doubt had halved the budget for five minutes after every restart of Redis.
+DOUBT_US = 10_000_000
 
 
 class BudgetExhausted(RuntimeError):
@@ -258,7 +261,7 @@ class _SharedLedger:
             now_us = self.now_us()
             own.told = ""
             if now_us - own.told_at_us < budget_scripts.MEMORY_WINDOWS * allowance.window_us:
-                own.doubtful_until_us = now_us + allowance.window_us  # lost, not just expired after a quiet night
+                own.doubtful_until_us = now_us + min(allowance.window_us, DOUBT_US)  # lost, not just expired
             return None
         if reply is None:
             return None

@@ -16,7 +16,7 @@ class Script(Protocol):
         ...
 
 
-# What was learnt outlives the calls: the ceiling needs 18 quiet windows to recover from its floor.
+# What was learnt outlives the calls: the ceiling needs 5 quiet windows to recover from its floor.
 MEMORY_WINDOWS = 20
 
 _CLOCK_AND_STATE = """
@@ -28,7 +28,7 @@ local function state()
   local closed, ceiling = tonumber(s[1] or 0), limit
   if s[2] then
     local quiet = math.floor((now - tonumber(s[3])) / window)
-    ceiling = math.min(limit, tonumber(s[2]) + quiet * limit * 0.05)
+    ceiling = math.min(limit, tonumber(s[2]) + quiet * limit * 0.2)
   end
   return closed, ceiling, tonumber(s[4] or 0), tonumber(s[5] or 0)
 end
@@ -88,7 +88,8 @@ if closed <= now then
   local used = redis.call('ZCARD', KEYS[1])
   local learnt = math.max(1, limit * 0.1, math.min(ceiling, math.max(used, ceiling * 0.7)))
   strikes = (now - noted < window) and strikes + 1 or 1
-  redis.call('HSET', KEYS[2], 'learnt', learnt, 'learnt_at', now, 'strikes', strikes)
+  redis.call('HSET', KEYS[2], 'strikes', strikes)
+  if asked < 0 then redis.call('HSET', KEYS[2], 'learnt', learnt, 'learnt_at', now) end
 end
 local pause = asked >= 0 and asked or math.min(60, 15 * math.max(1, strikes)) * 1000000
 closed = math.max(closed, now + math.max(1000000, math.min(pause, math.max(window, 60000000))))

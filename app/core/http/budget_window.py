@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-RECOVERY_SHARE = 0.05  # of the configured limit, per quiet window
+RECOVERY_SHARE = 0.2  # of the configured limit, per quiet window: a burst of somebody else's is over within one
 SHRINK_SHARE = 0.7  # of the present ceiling, at most, per early refusal
 FLOOR_SHARE = 0.1  # of the configured limit: below it nothing would ever be learnt again
 FIRST_PAUSE_US = 15_000_000
@@ -105,9 +105,10 @@ class Window:
         if self.closed_until_us <= now_us:
             ceiling = self.ceiling(now_us, limits)
             used = self.used(now_us, limits.window_us)
-            lowered = min(ceiling, max(float(used), ceiling * SHRINK_SHARE))
-            self._learnt = max(1.0, limits.limit * FLOOR_SHARE, lowered)
-            self._learnt_at_us = now_us
+            if asked_seconds is None:  # a remote that says when to come back leaves nothing to be guessed
+                lowered = min(ceiling, max(float(used), ceiling * SHRINK_SHARE))
+                self._learnt = max(1.0, limits.limit * FLOOR_SHARE, lowered)
+                self._learnt_at_us = now_us
             self._strikes = self._strikes + 1 if now_us - self._noted_at_us < limits.window_us else 1
         self._noted_at_us = now_us
         if asked_seconds is None:

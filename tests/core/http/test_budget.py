@@ -306,8 +306,15 @@ def test_an_early_429_lowers_the_ceiling_to_what_was_really_possible() -> None:
     limits, window = Allowance(100, 10, 30), Window()
     for number in range(90):
         assert window.take(number, limits.window_us, room=100, grant=Grant(number, str(number), 1)) == 0
-    window.note_rate_limited(100, limits, 1)
+    window.note_rate_limited(100, limits, None)
     assert window.ceiling(100, limits) == 90.0
+
+
+def test_a_429_that_says_when_to_come_back_teaches_nothing_else() -> None:
+    limits, window = Allowance(100, 10, 30), Window()
+    window.note_rate_limited(100, limits, 1)
+    assert window.ceiling(100, limits) == 100.0
+    assert window.closed_until_us == 1_000_100
 
 
 async def test_redis_learns_and_recovers_like_the_memory(redis: Redis) -> None:
@@ -315,8 +322,8 @@ async def test_redis_learns_and_recovers_like_the_memory(redis: Redis) -> None:
     budget = store(redis).budget(KEY, limit=40, window_seconds=0.2)
     for _ in range(5):
         await budget.acquire(urgent=True)
-    window.note_rate_limited(1_000_000, limits, 0)
-    await budget.note_rate_limited(0)
+    window.note_rate_limited(1_000_000, limits, None)
+    await budget.note_rate_limited(None)
     stored = await redis.execute_command("HGET", f"budget:{{{KEY}}}:state", "learnt")  # type: ignore[no-untyped-call]  # redis-py
     assert float(stored) == pytest.approx(window.ceiling(1_000_000, limits)) == pytest.approx(28.0)
 
