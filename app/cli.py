@@ -18,12 +18,8 @@ from rich.console import Console
 
 from app import __version__
 
-cli = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Parhelion: the integration hub around HaloPSA."
-)
-sandbox_cli = typer.Typer(
-    no_args_is_help=True, help="Servers that behave like the outside systems, to test against."
-)
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Parhelion: the integration hub around HaloPSA.")
+sandbox_cli = typer.Typer(no_args_is_help=True, help="Servers that behave like the outside systems, to test against.")
 cli.add_typer(sandbox_cli, name="sandbox")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line of stdout.")]
@@ -70,9 +66,7 @@ def dev(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    service = DevService(
-        data_dir=data, host=host, port=port, say=lambda text: people.print(f"[dim]{text}[/]")
-    )
+    service = DevService(data_dir=data, host=host, port=port, say=lambda text: people.print(f"[dim]{text}[/]"))
     try:
         service.start()
     except EmbeddedError as error:
@@ -207,18 +201,14 @@ def openapi(
         path.write_text(text)
     elif check:
         if not path.exists() or path.read_text() != text:
-            raise _fail(
-                "openapi/service.json differs from the routes. Run `make openapi` and look at the difference."
-            )
+            raise _fail("openapi/service.json differs from the routes. Run `make openapi` and look at the difference.")
     else:
         typer.echo(text)
 
 
 @cli.command()
 def health(
-    what: Annotated[
-        str, typer.Argument(help="worker: was a worker seen in the last 30 s? api: is it ready?")
-    ] = "api",
+    what: Annotated[str, typer.Argument(help="worker: was a worker seen in the last 30 s? api: is it ready?")] = "api",
     url: Annotated[str, typer.Option(help="Where the api answers.")] = "http://127.0.0.1:8080",
 ) -> None:
     """Exit 0 when healthy: for container probes."""
@@ -249,12 +239,8 @@ def demo(
 def sandbox_halopsa(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    tenant: Annotated[
-        list[str] | None, typer.Option(help="A tenant's name; may be given several times.")
-    ] = None,
-    switch: Annotated[
-        list[str] | None, typer.Option(help="name=value of a switch, for every tenant.")
-    ] = None,
+    tenant: Annotated[list[str] | None, typer.Option(help="A tenant's name; may be given several times.")] = None,
+    switch: Annotated[list[str] | None, typer.Option(help="name=value of a switch, for every tenant.")] = None,
     with_parent: WithParent = False,
 ) -> None:
     """A HaloPSA to test against: several tenants, faults on demand. See docs/sandbox-halopsa.md."""

@@ -30,9 +30,7 @@ a person can do something, a `next_step`. Creating requests take an `Idempotency
 """
 
 
-def _probe(
-    database: Database, queue: str, measure: Callable[..., Awaitable[tuple[int, int, float]]]
-) -> BacklogProbe:
+def _probe(database: Database, queue: str, measure: Callable[..., Awaitable[tuple[int, int, float]]]) -> BacklogProbe:
     async def probe() -> Backlog:
         async with database.transaction() as session:
             late = clock.now() - timedelta(seconds=LATE_AFTER_SECONDS)

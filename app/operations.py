@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from datetime import timedelta
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import Progress
 
@@ -70,8 +71,8 @@ def openapi_document() -> str:
     from app.main import create_app
 
     settings = Settings(
-        database_url="postgresql://nobody@localhost/none",
-        redis_url="redis://localhost",
-        secret_keys=generate_key(),
+        database_url=SecretStr("postgresql://nobody@localhost/none"),
+        redis_url=SecretStr("redis://localhost"),
+        secret_keys=SecretStr(generate_key()),
     )
     return json.dumps(create_app(settings).openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"

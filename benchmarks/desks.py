@@ -194,9 +194,7 @@ def _say(answer: dict[str, Any]) -> None:
 
 async def _main() -> None:
     commands = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     desks = Desks()
     async with serving(desks.sandbox.app) as url:
         _say({"url": url})

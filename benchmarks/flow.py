@@ -52,9 +52,7 @@ def measure(plan: Plan, wanted: Collection[str], say: Callable[[str], None]) -> 
 async def _flow(stage: Stage, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     """Steady edits with a budget that does not bind."""
     await stage.budget(RAISED)
-    seen = await stage.desks(
-        "steady", rate=plan.rate, seconds=plan.seconds, warm_up_seconds=plan.warm_up_seconds
-    )
+    seen = await stage.desks("steady", rate=plan.rate, seconds=plan.seconds, warm_up_seconds=plan.warm_up_seconds)
     ours, whole = seen["beyond_ms"], seen["total_ms"]
     if not ours:
         raise StageFailed("no change of the steady flow arrived")

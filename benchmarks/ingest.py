@@ -105,9 +105,7 @@ async def _connect(settings: Settings, url: str, secret: str) -> str:
         return f"/hooks/{answer.json()['id']}"
 
 
-def _rounds(
-    plan: Plan, tool: str, target: Target, settings: Settings, say: Callable[[str], None]
-) -> dict[str, Any]:
+def _rounds(plan: Plan, tool: str, target: Target, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
     template = bodies.sandbox_event()
     with tempfile.TemporaryDirectory(prefix="parhelion-bench-") as folder:
         ring, around = Path(folder) / "ring", Path(folder) / "template"
@@ -156,9 +154,7 @@ async def _stored(settings: Settings, target: Target) -> Stored:
     return Stored(rows, int(float(lines[0].rsplit(" ", 1)[1])) if lines else 0, fsync)
 
 
-def summary(
-    pairs: Sequence[tuple[Round, Round]], before: Stored, after: Stored, connections: int
-) -> dict[str, Any]:
+def summary(pairs: Sequence[tuple[Round, Round]], before: Stored, after: Stored, connections: int) -> dict[str, Any]:
     """The ratio of medians, and whether what was stored is what was acknowledged.
 
     The generator cuts its connections at the end of a round, so up to ``connections`` events a round are stored

@@ -148,9 +148,7 @@ async def _python(load: Load, url: str, ring: Path, template: Path) -> Round:
     started = time.perf_counter()
     transports = []
     for _ in range(load.connections):
-        transport, _protocol = await loop.create_connection(
-            lambda: _Connection(pump), parts.hostname, parts.port
-        )
+        transport, _protocol = await loop.create_connection(lambda: _Connection(pump), parts.hostname, parts.port)
         transports.append(transport)
     await asyncio.sleep(max(0.0, load.seconds - (time.perf_counter() - started)))
     spent = time.perf_counter() - started

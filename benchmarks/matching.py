@@ -69,9 +69,7 @@ def latencies(edits: Sequence[Edit], sent: Sequence[Sent], calls: Sequence[ApiCa
         if edit.value not in writes or place == len(moments):
             continue
         left, (twin_id, arrived) = moments[place], writes[edit.value]
-        remote = max(
-            _own_time(sources, edit.ticket_id, left, arrived), _own_time(targets, twin_id, left, arrived)
-        )
+        remote = max(_own_time(sources, edit.ticket_id, left, arrived), _own_time(targets, twin_id, left, arrived))
         found.append(Latency(arrived - left, remote))
     return found
 

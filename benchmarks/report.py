@@ -57,9 +57,7 @@ def _usable_cores() -> int:
     return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
 
-def compose(
-    measured: Mapping[str, Any], failures: Mapping[str, str], machine: Mapping[str, Any]
-) -> dict[str, Any]:
+def compose(measured: Mapping[str, Any], failures: Mapping[str, str], machine: Mapping[str, Any]) -> dict[str, Any]:
     """The one object of ``--json``: every key, the machine, the targets, and whether each was met.
 
     ``met`` is ``null`` for what was not measured. ``failures`` are measurements that did not run, with the reason.

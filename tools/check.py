@@ -33,10 +33,7 @@ def command(*arguments: str) -> Callable[[], str | None]:
 
 def requirement_names(entries: list[str]) -> set[str]:
     """Normalised package names of requirement strings."""
-    return {
-        re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", entry, maxsplit=1)[0]).lower()
-        for entry in entries
-    }
+    return {re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", entry, maxsplit=1)[0]).lower() for entry in entries}
 
 
 def locks_fit() -> str | None:
@@ -55,9 +52,7 @@ def locks_fit() -> str | None:
         entries = re.split(r"\n(?=\S)", text.strip())
         missing = sorted(needed - requirement_names(entries))
         complaints += [f"{name} lacks {package}: run make lock" for package in missing]
-        complaints += [
-            f"{name}: no hash for {entry.split()[0]}" for entry in entries if "--hash=sha256:" not in entry
-        ]
+        complaints += [f"{name}: no hash for {entry.split()[0]}" for entry in entries if "--hash=sha256:" not in entry]
         complaints += [f"{name} names an address"] * ("://" in text)
     return "\n".join(complaints) or None
 

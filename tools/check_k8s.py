@@ -43,17 +43,13 @@ def kustomization_complaints(files: dict[str, list[Document]]) -> Iterator[str]:
     """A file that nobody lists is a file that nobody applies."""
     listed = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
     yield from (f"kustomization.yaml does not list {name}" for name in files if name not in listed)
-    yield from (
-        f"kustomization.yaml lists {name}, which is not there" for name in listed if name not in files
-    )
+    yield from (f"kustomization.yaml lists {name}, which is not there" for name in listed if name not in files)
 
 
 def pods_of(documents: list[Document]) -> dict[str, Document]:
     """Pod templates by the name of what makes them."""
     makers = ("Deployment", "Job")
-    return {
-        found["metadata"]["name"]: found["spec"]["template"] for found in documents if found["kind"] in makers
-    }
+    return {found["metadata"]["name"]: found["spec"]["template"] for found in documents if found["kind"] in makers}
 
 
 def pod_complaints(name: str, template: Document, config_maps: set[str], accounts: set[str]) -> Iterator[str]:
@@ -109,18 +105,12 @@ def reference_complaints(documents: list[Document]) -> Iterator[str]:
             selects(spec["selector"]["matchLabels"], p) for p in pods.values()
         ):
             yield f"{label}: finds no pod"
-        if kind == "NetworkPolicy" and not any(
-            selects(spec["podSelector"]["matchLabels"], p) for p in pods.values()
-        ):
+        if kind == "NetworkPolicy" and not any(selects(spec["podSelector"]["matchLabels"], p) for p in pods.values()):
             yield f"{label}: finds no pod"
         if kind == "Service":
             reached = [pod for pod in pods.values() if selects(spec["selector"], pod)]
-            opened = {
-                port["name"] for pod in reached for box in pod["spec"]["containers"] for port in box["ports"]
-            }
-            yield from (
-                f"{label}: no port {p['targetPort']}" for p in spec["ports"] if p["targetPort"] not in opened
-            )
+            opened = {port["name"] for pod in reached for box in pod["spec"]["containers"] for port in box["ports"]}
+            yield from (f"{label}: no port {p['targetPort']}" for p in spec["ports"] if p["targetPort"] not in opened)
 
 
 def complaints() -> Iterator[str]:

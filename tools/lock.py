@@ -28,9 +28,7 @@ def resolver() -> str:
     """Path of the resolver, installed apart from `.venv` because only this verb needs its 20 MB."""
     python = RESOLVER_VENV / "bin" / "python"
     if not python.exists():
-        subprocess.run(
-            [sys.executable, "-m", "venv", "--clear", str(RESOLVER_VENV)], check=True, stdout=sys.stderr
-        )
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(RESOLVER_VENV)], check=True, stdout=sys.stderr)
     install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", RESOLVER]
     subprocess.run(install, check=True, stdout=sys.stderr)
     return str(RESOLVER_VENV / "bin" / "uv")

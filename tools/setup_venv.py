@@ -188,9 +188,7 @@ def is_usable_venv() -> bool:
     """Whether `.venv` belongs to this very interpreter, so that a changed lock needs no new one."""
     probe = "import sys; print(sys.version.split()[0], sys.prefix != sys.base_prefix)"
     try:
-        answer = subprocess.run(
-            [str(VENV_PYTHON), "-I", "-c", probe], capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run([str(VENV_PYTHON), "-I", "-c", probe], capture_output=True, text=True, check=False)
     except OSError:
         return False
     return answer.stdout.split() == [platform.python_version(), "True"]

@@ -78,9 +78,7 @@ class Ticket:
     closed: bool
     updated_at: datetime | None
     created_at: datetime | None = None
-    context: Mapping[str, str] = field(
-        default_factory=dict
-    )  # what the desk wants back with updates, opaque to us
+    context: Mapping[str, str] = field(default_factory=dict)  # what the desk wants back with updates, opaque to us
     markers: tuple[str, ...] = ()  # our keys found on the ticket
     foreign_links: tuple[str, ...] = ()  # other integrations that already sync this ticket
     requester: Party | None = None
@@ -120,9 +118,7 @@ class TicketDraft:
     key: str
     marker: str
     values: Mapping[TicketField, str]
-    defaults: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # the side's created-ticket defaults, desk's own words
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # the side's created-ticket defaults, desk's own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +131,7 @@ class TicketChange:
     values: Mapping[TicketField, str]
     closes: bool = False
     reopens: bool = False
-    resolution: str | None = (
-        None  # how this desk resolves a ticket (an outcome, a code), from the side's settings
-    )
+    resolution: str | None = None  # how this desk resolves a ticket (an outcome, a code), from the side's settings
     resolution_note: str = ""
     context: Mapping[str, str] = field(default_factory=dict)  # ``Ticket.context`` as last read
 

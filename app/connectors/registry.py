@@ -51,7 +51,10 @@ def split_batch(body: bytes) -> Sequence[tuple[dict[str, Any], bytes]]:
     position = text.index("[") + 1
     for item in parsed:
         position = text.index("{", position)
-        _, end = decoder.raw_decode(text, position)
+        try:
+            _, end = decoder.raw_decode(text, position)
+        except RecursionError:
+            raise ValueError("the body is nested too deeply") from None
         slices.append((item, text[position:end].encode()))
         position = end
     return slices

@@ -11,9 +11,7 @@ class RetryPolicy:
     cap_seconds: float = 1800.0
     max_attempts: int = 8
 
-    def delay_seconds(
-        self, attempt: int, *, chance: float, retry_after_seconds: float | None = None
-    ) -> float | None:
+    def delay_seconds(self, attempt: int, *, chance: float, retry_after_seconds: float | None = None) -> float | None:
         """Seconds until the next try after ``attempt`` tries (1 = the first failed), or ``None`` to give up.
 
         ``chance`` in [0, 1) spreads the tries over the upper half of the step, so that a thousand rows that failed

@@ -19,7 +19,7 @@ def now() -> datetime:
 @contextmanager
 def shifted(delta: timedelta) -> Iterator[None]:
     """Run the body with the clock moved by ``delta`` (tests only; not safe across threads)."""
-    global _shift
+    global _shift  # noqa: PLW0603  one clock for the process is the point
     before = _shift
     _shift = before + delta
     try:

@@ -46,24 +46,18 @@ class Settings(BaseSettings):
 
     hook_body_max_bytes: int = Field(default=5 * 1024 * 1024, ge=1024)
     api_body_max_bytes: int = Field(default=1024 * 1024, ge=1024)
-    hook_commit_batch_max: int = Field(
-        default=256, ge=1, le=5000, description="Deliveries that share one commit."
-    )
+    hook_commit_batch_max: int = Field(default=256, ge=1, le=5000, description="Deliveries that share one commit.")
 
     http_timeout_seconds: float = Field(default=20.0, gt=0)
     job_timeout_seconds: float = Field(default=60.0, gt=0)
     lease_seconds: float = Field(default=90.0, gt=0)
     doorbell_poll_seconds: float = Field(default=0.025, ge=0.005, le=1.0)
-    sweep_seconds: float = Field(
-        default=3.0, ge=0.2, le=60.0, description="A lost doorbell costs at most this."
-    )
+    sweep_seconds: float = Field(default=3.0, ge=0.2, le=60.0, description="A lost doorbell costs at most this.")
     drain_batch_size: int = Field(default=200, ge=1, le=5000)
     max_attempts: int = Field(default=8, ge=1, le=50)
     retry_base_seconds: float = Field(default=5.0, gt=0)
     retry_cap_seconds: float = Field(default=1800.0, gt=0)
-    poll_interval_seconds: float = Field(
-        default=300.0, ge=2.0, le=3600.0, description="Reconciling poll of a side."
-    )
+    poll_interval_seconds: float = Field(default=300.0, ge=2.0, le=3600.0, description="Reconciling poll of a side.")
     poll_overlap_seconds: float = Field(default=600.0, ge=30.0)
     visibility_lag_seconds: float = Field(
         default=120.0, ge=0.0, le=900.0, description="How late a desk may list what it has just created."
@@ -100,7 +94,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _timeouts_nest(self) -> Self:
-        if not 5.0 <= self.http_timeout_seconds:
+        if self.http_timeout_seconds < 5.0:
             raise ValueError("PARHELION_HTTP_TIMEOUT_SECONDS must be at least the connect timeout of 5 s")
         if self.job_timeout_seconds <= self.http_timeout_seconds:
             raise ValueError(
@@ -153,9 +147,7 @@ def settings() -> Settings:
         lines = []
         for problem in error.errors():
             name = "PARHELION_" + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
-            text = (
-                "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-            )
+            text = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {text}" if problem["loc"] else text)
         raise ConfigurationError("\n".join(lines)) from None
 

@@ -57,9 +57,7 @@ class Vault:
         try:
             return AESGCM(key).decrypt(blob[:12], blob[12:], place.encode()).decode()
         except InvalidTag:
-            raise UndecipherableError(
-                f"{place} does not open with key '{name}': it was changed or moved"
-            ) from None
+            raise UndecipherableError(f"{place} does not open with key '{name}': it was changed or moved") from None
 
     def is_current(self, sealed: str) -> bool:
         """Whether ``sealed`` is under the newest key (``parhelion rotate-keys`` re-seals the others)."""

@@ -84,7 +84,9 @@ class Problem(BaseModel):
 
     type: str = Field(description="Where this kind of problem is explained.")
     title: str = Field(description="The kind of problem in a few words; the same for every occurrence.")
-    status: int = Field(description="The HTTP status.")
+    status: int | None = Field(
+        default=None, description="The HTTP status; absent where one body answers with two (refused deliveries)."
+    )
     code: str = Field(description="The kind of problem for programs; stable.")
     detail: str | None = Field(default=None, description="What happened this time, and to what.")
     instance: str | None = Field(default=None, description="The path that was asked for.")

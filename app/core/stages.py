@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-
 from app.core import telemetry
 from app.core.logging import get_logger
 
@@ -17,10 +16,21 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Stage:
-    """One drain loop. ``work`` does one round and says whether it found anything (then it is asked again)."""
+    """One drain loop. ``work`` does one round and says whether it found anything (then it is asked again).
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[bool]], *, sweep_seconds: float) -> None:
+    ``gather_seconds`` is waited after a round that found something, so that the next one takes more at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[bool]],
+        *,
+        sweep_seconds: float,
+        gather_seconds: float = 0.0,
+    ) -> None:
         self.name = name
+        self._gather_seconds = gather_seconds
         self._work = work
         self._sweep_seconds = sweep_seconds
         self._rung = asyncio.Event()
@@ -46,12 +56,11 @@ class Stage:
             self._rung.clear()
             try:
                 while not self._stopping and await self._work():
-                    pass
-            except Exception as error:  # the loop must outlive any round: the rows are still there
+                    if self._gather_seconds:
+                        await asyncio.sleep(self._gather_seconds)
+            except Exception as error:  # noqa: BLE001  the loop must outlive any round: the rows are still there
                 telemetry.STAGE_ERRORS.labels(self.name).inc()
-                log.error(
-                    "stage.failed", stage=self.name, error=type(error).__name__, detail=str(error)[:500]
-                )
+                log.error("stage.failed", stage=self.name, error=type(error).__name__, detail=str(error)[:500])
             if not self._stopping:
                 await self._wait()
 
@@ -117,11 +126,9 @@ class LanedStage(Generic[Key]):
         try:
             while not self.stage.stopping and await self._work(key):
                 pass
-        except Exception as error:  # one lane's trouble must not end the others; its rows are still there
+        except Exception as error:  # noqa: BLE001  one lane's trouble must not end the others; its rows are still there
             telemetry.STAGE_ERRORS.labels(self.stage.name).inc()
-            log.error(
-                "lane.failed", stage=self.stage.name, error=type(error).__name__, detail=str(error)[:500]
-            )
+            log.error("lane.failed", stage=self.stage.name, error=type(error).__name__, detail=str(error)[:500])
             await asyncio.sleep(1.0)  # a lane that fails at once must not spin
         finally:
             self._lanes.pop(key, None)

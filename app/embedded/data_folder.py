@@ -117,9 +117,7 @@ def placed_for(wanted: Path, user: ServerUser) -> Path:
 
 def socket_folder(user: ServerUser) -> Path:
     """A new private folder (0700) below the temp folder, with a path short enough for any socket in it."""
-    folder = _temporary_folder(
-        SOCKET_FOLDER_PREFIX, user, longest=LONGEST_SOCKET_PATH_BYTES - SOCKET_NAME_BYTES
-    )
+    folder = _temporary_folder(SOCKET_FOLDER_PREFIX, user, longest=LONGEST_SOCKET_PATH_BYTES - SOCKET_NAME_BYTES)
     user.owns(folder)
     return folder
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from app import schema
 from app.core.config import environment, generate_key, set_environment
@@ -123,7 +124,7 @@ class DevService:
                     process.stop()
         self.stack.stop()
 
-    def __enter__(self) -> "DevService":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

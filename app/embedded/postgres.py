@@ -155,9 +155,7 @@ class EmbeddedPostgres:
     def _command(
         self, engine: PostgresEngine, cluster: Path, folder: DataFolder, log: Path, sockets: Path
     ) -> ServerCommand:
-        settings = (
-            SETTINGS | (FAST_SETTINGS if self._fast else {}) | {"unix_socket_directories": str(sockets)}
-        )
+        settings = SETTINGS | (FAST_SETTINGS if self._fast else {}) | {"unix_socket_directories": str(sockets)}
         arguments = [str(engine.postgres), "-D", str(cluster)]
         for name, value in settings.items():
             arguments += ["-c", f"{name}={value}"]

@@ -19,6 +19,14 @@ from app.embedded.errors import ServerFailedError, server_failure
 STOP_SECONDS = 35.0  # a worker finishes what it began within 25 s
 
 
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  our own loopback address
+            return bool(answer.status < 300)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
 class ServiceProcess:
     """One `parhelion` verb running as a child. Its output goes to ``log``."""
 
@@ -60,10 +68,8 @@ class ServiceProcess:
         while True:
             if not self.is_running:
                 raise server_failure(self.name, self._log, "it ended while starting")
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  our own loopback address
-                    if answer.status < 300:
-                        return
+            if _answers(url):
+                return
             if time.monotonic() > deadline:
                 raise server_failure(self.name, self._log, f"not answering after {timeout_seconds:.0f} s")
             time.sleep(0.05)

@@ -8,11 +8,13 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import text
+from sqlalchemy.orm import defer
 from sqlmodel import col, delete, func, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import clock, ids
 from app.core.db.repository import TenantRepository
+from app.core.db.session import raw
 from app.core.pagination import PageRequest, Slice, paginate
 from app.inbox.models import DEAD, DONE, PENDING, InboxMessage
 
@@ -21,9 +23,9 @@ from app.inbox.models import DEAD, DONE, PENDING, InboxMessage
 _INSERT = text(
     """
     INSERT INTO inbox_message (id, tenant_id, connection_id, external_id, body, headers, status, duplicates,
-                               attempts, next_attempt_at, created_at)
+                               size_bytes, attempts, next_attempt_at, created_at)
     SELECT r.id, r.tenant_id, r.connection_id, r.external_id, r.body, r.headers::jsonb, 'pending', r.duplicates,
-           0, :now, :now
+           octet_length(r.body), 0, :now, :now
     FROM unnest(CAST(:ids AS uuid[]), CAST(:tenants AS uuid[]), CAST(:connections AS uuid[]),
                 CAST(:externals AS text[]), CAST(:bodies AS bytea[]), CAST(:headers AS text[]),
                 CAST(:duplicates AS int[]))
@@ -86,7 +88,8 @@ async def store(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[bool
     order = sorted(first, key=lambda key: (key[0].bytes, key[1]))
     rows = [arrivals[first[key]] for key in order]
     new_ids = [ids.new_id() for _ in rows]
-    result = await session.execute(  # raw text with arrays: exec() has no form for it
+    result = await raw(
+        session,
         _INSERT,
         {
             "now": clock.now(),
@@ -108,14 +111,10 @@ async def store(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[bool
     ]
 
 
-async def claim(
-    session: AsyncSession, *, limit: int, lease: timedelta, token: UUID, owner: UUID
-) -> Sequence[Claimed]:
+async def claim(session: AsyncSession, *, limit: int, lease: timedelta, token: UUID, owner: UUID) -> Sequence[Claimed]:
     """Take up to ``limit`` due events, oldest first."""
     now = clock.now()
-    result = await session.execute(
-        _CLAIM, {"now": now, "n": limit, "token": token, "owner": owner, "until": now + lease}
-    )
+    result = await raw(session, _CLAIM, {"now": now, "n": limit, "token": token, "owner": owner, "until": now + lease})
     return sorted((Claimed(*row) for row in result), key=lambda message: message.id)
 
 
@@ -180,7 +179,8 @@ class InboxRepository(TenantRepository[InboxMessage]):
         external_id: str | None,
     ) -> Slice[InboxMessage]:
         """One page, narrowed by what is given."""
-        statement = self.rows()
+        # Without the bodies: a page of 200 events of 5 MiB would be a gigabyte.
+        statement = self.rows().options(defer(InboxMessage.body, raiseload=True))  # type: ignore[arg-type]  # column
         if connection_id is not None:
             statement = statement.where(col(InboxMessage.connection_id) == connection_id)
         if status is not None:
@@ -223,11 +223,7 @@ async def replay(
 
 async def prune(session: AsyncSession, *, before: datetime, limit: int = 5_000) -> int:
     """Delete handled events received before ``before``. Dead letters stay until a person decides."""
-    old = (
-        select(InboxMessage.id)
-        .where(InboxMessage.status == DONE, InboxMessage.created_at < before)
-        .limit(limit)
-    )
+    old = select(InboxMessage.id).where(InboxMessage.status == DONE, InboxMessage.created_at < before).limit(limit)
     result = await session.exec(delete(InboxMessage).where(col(InboxMessage.id).in_(old)))
     return result.rowcount
 

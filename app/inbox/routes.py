@@ -98,7 +98,7 @@ async def deliver_webhook(connection_id: str) -> dict[str, int]:
 
 
 def _out(row: InboxMessage) -> dict[str, Any]:
-    return {**row.model_dump(exclude={"body"}), "size_bytes": len(row.body), "received_at": row.created_at}
+    return {**row.model_dump(exclude={"body"}), "received_at": row.created_at}
 
 
 @router.get("", summary="List received events", responses=problems(Forbidden))
@@ -107,23 +107,17 @@ async def list_inbox(
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at"))],
     connection_id: Annotated[ids.ConnectionId | None, Query(description="Only from this connection.")] = None,
-    status: Annotated[
-        Literal["pending", "done", "dead"] | None, Query(description="Only in this state.")
-    ] = None,
+    status: Annotated[Literal["pending", "done", "dead"] | None, Query(description="Only in this state.")] = None,
     external_id: Annotated[str | None, Query(max_length=200, description="Only this delivery.")] = None,
 ) -> Page[InboxMessageOut]:
     """What the hooks brought; `status=dead` lists the dead letters."""
     found = await InboxRepository(session, principal.tenant_id).page(
         page, connection_id=connection_id, status=status, external_id=external_id
     )
-    return Page(
-        items=[InboxMessageOut.model_validate(_out(row)) for row in found.rows], next_cursor=found.next_cursor
-    )
+    return Page(items=[InboxMessageOut.model_validate(_out(row)) for row in found.rows], next_cursor=found.next_cursor)
 
 
-@router.get(
-    "/{inbox_message_id}", summary="Look at one received event", responses=problems(Forbidden, NotFound)
-)
+@router.get("/{inbox_message_id}", summary="Look at one received event", responses=problems(Forbidden, NotFound))
 async def get_inbox_message(
     principal: Reader, session: Session, inbox_message_id: ids.InboxMessageId
 ) -> InboxMessageDetail:
@@ -138,9 +132,7 @@ async def get_inbox_message(
     description="Harmless at any time: an event only says that something may have changed.",
     responses=problems(Forbidden, NotFound),
 )
-async def replay_inbox_message(
-    principal: Writer, session: Session, inbox_message_id: ids.InboxMessageId
-) -> ReplayOut:
+async def replay_inbox_message(principal: Writer, session: Session, inbox_message_id: ids.InboxMessageId) -> ReplayOut:
     """Make one event due again; one that is waiting already is left alone."""
     row = await InboxRepository(session, principal.tenant_id).get(inbox_message_id)
     count = await repository.replay(session, principal.tenant_id, message_ids=[row.id])

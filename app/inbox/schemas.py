@@ -46,9 +46,7 @@ class InboxMessageOut(Out):
 class InboxMessageDetail(InboxMessageOut):
     """An event with its content."""
 
-    model_config = _example(
-        {**_MESSAGE, "headers": {"content-type": "application/json"}, "body": '{"object_id":4242}'}
-    )
+    model_config = _example({**_MESSAGE, "headers": {"content-type": "application/json"}, "body": '{"object_id":4242}'})
 
     headers: dict[str, str]
     body: str = Field(description="The bytes as text; bytes that are not UTF-8 are shown as \\ufffd.")

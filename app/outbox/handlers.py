@@ -35,9 +35,7 @@ class Handler(Protocol):
         """Do them in as few calls as the remote allows; one result for each, in the order given."""
         ...
 
-    async def record(
-        self, session: AsyncSession, results: Sequence[tuple[ClaimedCommand, WriteResult]]
-    ) -> None:
+    async def record(self, session: AsyncSession, results: Sequence[tuple[ClaimedCommand, WriteResult]]) -> None:
         """Store what final results (written, refused, given up) mean, in the transaction that finishes them."""
         ...
 

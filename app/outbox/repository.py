@@ -13,6 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import clock, ids
 from app.core.db.repository import TenantRepository
+from app.core.db.session import raw
 from app.core.pagination import PageRequest, Slice, paginate
 from app.outbox.models import CANCELLED, DEAD, DONE, PENDING, OutboundAttempt, OutboundCommand
 
@@ -37,6 +38,9 @@ _CLAIM = text(
               o.body, o.snapshot, o.attempts, o.open_tries, o.tried_at, o.created_at
     """
 )
+
+
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:connection, 0))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,7 @@ async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list
         for command in commands
     ]
     fresh: list[str] = []
-    for start in range(
-        0, len(rows), 1000
-    ):  # 15 columns a row; PostgreSQL takes 32,767 parameters a statement
+    for start in range(0, len(rows), 1000):  # 15 columns a row; PostgreSQL takes 32,767 parameters a statement
         insert = pg_insert(OutboundCommand).values(rows[start : start + 1000])
         result = await session.exec(
             insert.on_conflict_do_update(
@@ -126,8 +128,7 @@ async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list
                     "next_attempt_at": now,
                     "finished_at": None,
                 },
-                where=(col(OutboundCommand.status) == DEAD)
-                & (col(OutboundCommand.body) != insert.excluded.body),
+                where=(col(OutboundCommand.status) == DEAD) & (col(OutboundCommand.body) != insert.excluded.body),
             ).returning(col(OutboundCommand.key))
         )
         fresh.extend(result.scalars())
@@ -152,9 +153,15 @@ async def connections_due(session: AsyncSession) -> Sequence[tuple[UUID, UUID]]:
 async def claim(
     session: AsyncSession, connection_id: UUID, *, limit: int, lease: timedelta, token: UUID, owner: UUID
 ) -> list[ClaimedCommand]:
-    """Take up to ``limit`` due writes of one connection, in order."""
+    """Take up to ``limit`` due writes of one connection, in order.
+
+    Claims of one connection follow each other: a second worker that looked while the first one's claim was not yet
+    committed would skip the locked head of an order and take what comes after it.
+    """
+    await raw(session, _ONE_AT_A_TIME, {"connection": f"outbox:{connection_id}"})
     now = clock.now()
-    result = await session.execute(
+    result = await raw(
+        session,
         _CLAIM,
         {
             "now": now,
@@ -198,7 +205,8 @@ async def finish_many(session: AsyncSession, remote_ids: dict[UUID, str]) -> Non
     """Mark as done, with the remote's ids."""
     if not remote_ids:
         return
-    await session.execute(
+    await raw(
+        session,
         text(
             """
             UPDATE outbound_command c
@@ -212,9 +220,7 @@ async def finish_many(session: AsyncSession, remote_ids: dict[UUID, str]) -> Non
     )
 
 
-async def bury(
-    session: AsyncSession, command_id: UUID, *, error_class: str, error_detail: str, next_step: str
-) -> None:
+async def bury(session: AsyncSession, command_id: UUID, *, error_class: str, error_detail: str, next_step: str) -> None:
     """Move a write to the dead letters, with the reason and what a person can do."""
     await session.exec(
         update(OutboundCommand)
@@ -347,9 +353,7 @@ async def replay(
     limit: int = 10_000,
 ) -> Sequence[UUID]:
     """Make dead writes due again. Returns the subjects they belong to."""
-    wanted = select(OutboundCommand.id).where(
-        OutboundCommand.tenant_id == tenant_id, OutboundCommand.status == DEAD
-    )
+    wanted = select(OutboundCommand.id).where(OutboundCommand.tenant_id == tenant_id, OutboundCommand.status == DEAD)
     if command_ids is not None:
         wanted = wanted.where(col(OutboundCommand.id).in_(command_ids))
     if connection_id is not None:
@@ -371,9 +375,7 @@ async def prune(session: AsyncSession, *, before: datetime, limit: int = 5_000) 
     old = (
         await session.exec(
             select(OutboundCommand.id)
-            .where(
-                col(OutboundCommand.status).in_([DONE, CANCELLED]), col(OutboundCommand.finished_at) < before
-            )
+            .where(col(OutboundCommand.status).in_([DONE, CANCELLED]), col(OutboundCommand.finished_at) < before)
             .limit(limit)
         )
     ).all()

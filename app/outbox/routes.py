@@ -41,9 +41,7 @@ async def list_outbox(
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at"))],
     connection_id: Annotated[ids.ConnectionId | None, Query(description="Only to this connection.")] = None,
-    ticket_link_id: Annotated[
-        ids.TicketLinkId | None, Query(description="Only for this ticket link.")
-    ] = None,
+    ticket_link_id: Annotated[ids.TicketLinkId | None, Query(description="Only for this ticket link.")] = None,
     status: Annotated[
         Literal["pending", "done", "dead", "cancelled"] | None, Query(description="Only in this state.")
     ] = None,

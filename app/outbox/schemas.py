@@ -43,9 +43,7 @@ class OutboundCommandOut(Out):
     lane: Literal["interactive", "bulk"]
     status: Literal["pending", "done", "dead", "cancelled"]
     attempts: int
-    in_doubt: bool = Field(
-        description="An earlier try may have done it: the next one looks before it writes."
-    )
+    in_doubt: bool = Field(description="An earlier try may have done it: the next one looks before it writes.")
     remote_id: str | None
     error_class: str | None
     error_detail: str | None

@@ -8,15 +8,14 @@ try looks first).
 
 import random
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.connectors.canonical import Deferred, DeskError, ErrorClass, Lane, Refused, Written, WriteResult
+from app.connectors.canonical import Deferred, DeskError, ErrorClass, Lane, Refused, WriteResult, Written
 from app.connectors.ports import Connector
 from app.core import clock, ids, telemetry
 from app.core.backoff import RetryPolicy
@@ -24,6 +23,7 @@ from app.core.db.session import Database, ring_after_commit
 from app.core.errors import AppError
 from app.core.logging import get_logger
 from app.outbox import repository
+from app.outbox.batch import Batch, Outcome
 from app.outbox.handlers import handler
 from app.outbox.models import OutboundAttempt
 from app.outbox.repository import ClaimedCommand
@@ -47,72 +47,6 @@ class Trouble(Protocol):
     """Told when a connection's credentials are refused: the connection pauses, its writes wait."""
 
     async def __call__(self, connection_id: UUID, error: DeskError) -> None: ...
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of one command: ``final`` results are recorded, others are tried again at ``retry_seconds``."""
-
-    command: ClaimedCommand
-    result: WriteResult
-    adopted: bool = False
-    milliseconds: int = 0
-
-
-@dataclass(slots=True)
-class _Batch:
-    """The commands of one claim while they are worked through."""
-
-    queues: dict[str, list[ClaimedCommand]] = field(default_factory=dict)
-    outcomes: list[Outcome] = field(default_factory=list)
-    untouched: list[ClaimedCommand] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, commands: Iterable[ClaimedCommand]) -> "_Batch":
-        batch = cls()
-        for command in commands:
-            batch.queues.setdefault(command.ordering_key, []).append(command)
-        return batch
-
-    def next_runs(self) -> dict[str, list[ClaimedCommand]]:
-        """By kind: for each order the longest run of one kind at its head. In-doubt commands go alone."""
-        runs: dict[str, list[ClaimedCommand]] = {}
-        for queue in self.queues.values():
-            kind = queue[0].kind
-            for position, command in enumerate(queue):
-                # What is in doubt goes alone: whether the next may be sent depends on what looking brings.
-                if command.kind != kind or (position > 0 and (command.in_doubt or queue[0].in_doubt)):
-                    break
-                runs.setdefault(kind, []).append(command)
-        return runs
-
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Take results in; an order whose command must wait stops there."""
-        for outcome in outcomes:
-            key = outcome.command.ordering_key
-            queue = self.queues.get(key)
-            if queue is None and isinstance(outcome.result, Deferred) and not outcome.result.perhaps_done:
-                # An earlier one of the same order was put off, so this one was held back: it was not tried.
-                self.untouched.append(outcome.command)
-                continue
-            # One that went in the same call as an earlier one that timed out may have been done as well: it stays in
-            # doubt like that one. (Giving it back as untried wrote such comments twice.)
-            self.outcomes.append(outcome)
-            if queue is None:
-                continue
-            queue.remove(outcome.command)
-            if isinstance(outcome.result, Deferred):
-                in_this_call = {other.command.id for other in outcomes}
-                self.untouched.extend(command for command in queue if command.id not in in_this_call)
-                del self.queues[key]
-            elif not queue:
-                del self.queues[key]
-
-    def put_off(self) -> None:
-        """Nothing more can be tried now."""
-        for queue in self.queues.values():
-            self.untouched.extend(queue)
-        self.queues.clear()
 
 
 class Sender:
@@ -143,7 +77,7 @@ class Sender:
 
     async def due(self) -> list[UUID]:
         """Connections with something to send."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return [connection_id for _, connection_id in await repository.connections_due(session)]
 
     async def drain(self, connection_id: UUID) -> bool:
@@ -160,7 +94,7 @@ class Sender:
             )
         if not commands:
             return False
-        batch = _Batch.of(commands)
+        batch = Batch.of(commands)
         try:
             connector = await self._connectors.get(connection_id)
         except (AppError, DeskError) as error:
@@ -207,8 +141,7 @@ class Sender:
                 results = [_not_sent(command, error) for command in to_send]
             spent = _since(started)
             outcomes.extend(
-                Outcome(command, result, milliseconds=spent)
-                for command, result in zip(to_send, results, strict=True)
+                Outcome(command, result, milliseconds=spent) for command, result in zip(to_send, results, strict=True)
             )
         return outcomes
 
@@ -239,7 +172,7 @@ class Sender:
             retry_after_seconds=wait,
         )
 
-    async def _record(self, batch: _Batch, token: UUID) -> None:
+    async def _record(self, batch: Batch, token: UUID) -> None:
         """One transaction: results, their effects, retries and what was given back."""
         mine = await self._database.run(lambda session: self._record_in(session, batch, token))
         lost = len(batch.outcomes) - len(mine)
@@ -247,7 +180,7 @@ class Sender:
             telemetry.LEASES_LOST.labels("outbox").inc(lost)
         _tell(mine)
 
-    async def _record_in(self, session: AsyncSession, batch: _Batch, token: UUID) -> list[Outcome]:
+    async def _record_in(self, session: AsyncSession, batch: Batch, token: UUID) -> list[Outcome]:
         held = await repository.held(session, [outcome.command.id for outcome in batch.outcomes], token=token)
         mine = [outcome for outcome in batch.outcomes if outcome.command.id in held]
         locks = {handler(outcome.command.kind).lock for outcome in mine}
@@ -401,6 +334,4 @@ def _tell(outcomes: Sequence[Outcome]) -> None:
         )
     for kind, done in written.items():
         connection = str(done[0].command.connection_id)
-        log.info(
-            "outbox.written", kind=kind, commands=len(done), connection=connection, ms=done[0].milliseconds
-        )
+        log.info("outbox.written", kind=kind, commands=len(done), connection=connection, ms=done[0].milliseconds)

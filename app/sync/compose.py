@@ -12,7 +12,8 @@ def header(author: str, organisation: str, at: datetime) -> str:
     """``Kim Field (Contoso) · 2026-10-07 14:05 +00:00``: the author's name as text, never an address."""
     name = author or "Unknown author"
     place = f" ({organisation})" if organisation else ""
-    return f"{name}{place} · {at:%Y-%m-%d %H:%M} {at:%z}".replace("+0000", "+00:00")
+    offset = at.isoformat()[-6:]  # "+05:30": strftime's %z leaves the colon out
+    return f"{name}{place} · {at:%Y-%m-%d %H:%M} {offset}"
 
 
 def comment_text(comment: Comment, *, organisation: str) -> str:

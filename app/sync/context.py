@@ -97,7 +97,7 @@ async def open_relationship(
 
     Raises what opening its connectors raises: a paused or broken connection stops the lane, not the links.
     """
-    async with database.transaction() as session:
+    async with database.reading() as session:
         relationship = await repository.load_relationship(session, relationship_id)
         if relationship is None or relationship.state != "active":
             return None
@@ -110,17 +110,13 @@ async def open_relationship(
     opened: dict[Side, Connector] = {}
     options: dict[Side, SideOptions] = {}
     for side in SIDES:
-        connection_id = (
-            relationship.source_connection_id if side == "source" else relationship.target_connection_id
-        )
+        connection_id = relationship.source_connection_id if side == "source" else relationship.target_connection_id
         opened[side] = await connectors.get(connection_id)
         known = await connectors.hook_target(connection_id)
         if known is None:
             raise NotFound("One of the relationship's connections is archived.")
         kind = registry.kind(known.kind)
-        options[side] = kind.side_options.model_validate(
-            settings.source if side == "source" else settings.target
-        )
+        options[side] = kind.side_options.model_validate(settings.source if side == "source" else settings.target)
     if learnt is None or clock.now() - learnt.learnt_at > LEARN_EVERY:
         learnt = await learn(opened["source"].desk, opened["target"].desk)
         async with database.transaction() as session:

@@ -12,7 +12,6 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-
 from app.connectors.canonical import DeskError, ErrorClass
 from app.core import clock, ids, telemetry
 from app.core.backoff import RetryPolicy
@@ -81,7 +80,7 @@ class Converger:
 
     async def due(self) -> list[UUID]:
         """Relationships with links to look at."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return [found for found, _, _ in await repository.due_relationships(session)]
 
     async def converge(self, relationship_id: UUID) -> bool:
@@ -112,11 +111,13 @@ class Converger:
 
     async def _held(self, opened: OpenRelationship) -> bool:
         """Wait a moment when the budget asks for wider batches; true when the caller should ask again."""
-        async with self._database.transaction() as session:
+        pressure = max(opened.desk(side).pressure() for side in SIDES)
+        if hold_seconds(pressure, 0) == 0.0:
+            return False  # the usual case: nobody needs to be counted
+        async with self._database.reading() as session:
             waiting, oldest = await repository.waiting(session, opened.relationship.id)
         if oldest is None:
             return False
-        pressure = max(opened.desk(side).pressure() for side in SIDES)
         hold = hold_seconds(pressure, waiting)
         left = hold - (clock.now() - oldest).total_seconds()
         if left <= 0:
@@ -126,15 +127,13 @@ class Converger:
 
     async def _round(self, opened: OpenRelationship, links: Sequence[ClaimedLink], token: UUID) -> None:
         views = await look(opened, links)
-        seen = {
+        seen: set[tuple[str, str]] = {
             (side, comment.native_id)
             for side in SIDES
             for comments in views[side].comments.values()
             for comment in comments
         }
-        mine, fresh = await self._database.run(
-            lambda session: self._store(session, opened, links, views, seen, token)
-        )
+        mine, fresh = await self._database.run(lambda session: self._store(session, opened, links, views, seen, token))
         _tell(opened, mine, fresh)
 
     async def _store(
@@ -175,9 +174,7 @@ class Converger:
         hint = error.retry_after_seconds
         if error.error is ErrorClass.RATE and hint is not None:
             hint = min(hint, BUDGET_RETRY_SECONDS)
-        delay = self._policy.delay_seconds(
-            steps, chance=random.random(), retry_after_seconds=hint
-        )
+        delay = self._policy.delay_seconds(steps, chance=random.random(), retry_after_seconds=hint)
         async with self._database.transaction() as session:
             await repository.put_off(
                 session,

@@ -50,9 +50,7 @@ class Decision:
     unmapped: list[Unmapped] = field(default_factory=list)
 
 
-def decide(
-    base: Base, source: Ticket, target: Ticket, settings: RelationshipSettings, maps: Maps
-) -> Decision:
+def decide(base: Base, source: Ticket, target: Ticket, settings: RelationshipSettings, maps: Maps) -> Decision:
     """Compare both sides with the base, field by field."""
     decision = Decision()
     for name in TicketField:
@@ -102,9 +100,7 @@ def _carry(
     decision.causes[loser][name] = values[winner]
 
 
-def _winner(
-    name: TicketField, source: Ticket, target: Ticket, settings: RelationshipSettings
-) -> tuple[Side, str]:
+def _winner(name: TicketField, source: Ticket, target: Ticket, settings: RelationshipSettings) -> tuple[Side, str]:
     policy = settings.rule(name).policy
     if policy is Policy.SOURCE:
         return "source", "the source owns this field"
@@ -115,9 +111,7 @@ def _winner(
         if abs(ahead) >= SAME_MOMENT:
             return ("source" if ahead > timedelta() else "target"), "the last writer wins"
     if name is TicketField.STATUS and source.closed != target.closed:
-        return (
-            "source" if source.closed else "target"
-        ), "both at the same moment: a closed ticket stays closed"
+        return ("source" if source.closed else "target"), "both at the same moment: a closed ticket stays closed"
     return "source", "both at the same moment: the source wins"
 
 
@@ -170,4 +164,4 @@ def to_carry(comments: Iterable[Comment], *, ours: frozenset[str]) -> list[Comme
 
 def _natural(native_id: str) -> tuple[tuple[int, str], ...]:
     """``42:9`` before ``42:10``."""
-    return tuple((int(part), "") if part.isdigit() else (0, part) for part in native_id.split(":"))
+    return tuple((int(part), "") if part.isdecimal() else (0, part) for part in native_id.split(":"))

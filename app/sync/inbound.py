@@ -25,9 +25,7 @@ def side_of(relationship: Relationship, connection_id: UUID) -> Side:
     return "source" if relationship.source_connection_id == connection_id else "target"
 
 
-async def take_in(
-    session: AsyncSession, connection_id: UUID, deliveries: Sequence[Delivery]
-) -> Sequence[UUID]:
+async def take_in(session: AsyncSession, connection_id: UUID, deliveries: Sequence[Delivery]) -> Sequence[UUID]:
     """Mark the links of the events' tickets, and take up tickets seen for the first time where they may originate.
 
     Returns the messages that are echoes of a write whose record is still on its way.
@@ -49,9 +47,7 @@ async def take_in(
         marked = await repository.mark_dirty(session, sorted(dirty))
         settings = RelationshipSettings.model_validate(relationship.settings)
         if side == "source" or settings.reverse:
-            marked += await repository.add_candidates(
-                session, relationship, side, sorted(unknown), lane="interactive"
-            )
+            marked += await repository.add_candidates(session, relationship, side, sorted(unknown), lane="interactive")
         telemetry.SYNC_CHANGES.labels("webhook").inc(marked)
     ring_after_commit(session, "sync")
     return sorted(early)

@@ -17,7 +17,7 @@ WINDOW_OVERLAP = timedelta(seconds=20)
 # Beyond this a window holds more strangers' comments than ours: read such a ticket on its own.
 WINDOW_MAX = timedelta(hours=20)
 # With the budget nearly whole, exact reads of so many tickets beat a window over everybody's.
-EXACT_READS_MAX = 25
+EXACT_READS_MAX = 2
 PARALLEL_READS = 8
 
 
@@ -42,9 +42,7 @@ class SideView:
 async def look(opened: OpenRelationship, links: Sequence[ClaimedLink]) -> dict[Side, SideView]:
     """Read both sides. Raises :class:`SideUnreadable` when one could not be asked."""
     lane = Lane.BULK if all(link.lane == "bulk" for link in links) else Lane.INTERACTIVE
-    found = await asyncio.gather(
-        *(_side(opened, side, links, lane) for side in SIDES), return_exceptions=True
-    )
+    found = await asyncio.gather(*(_side(opened, side, links, lane) for side in SIDES), return_exceptions=True)
     views: dict[Side, SideView] = {}
     for side, view in zip(SIDES, found, strict=True):
         if isinstance(view, DeskError):
@@ -98,9 +96,7 @@ async def _comments(
 
     async def one(ticket_id: str, since: datetime | None) -> CommentWindow:
         async with slots:
-            return await desk.read_comments(
-                [ticket_id], since - WINDOW_OVERLAP if since is not None else None
-            )
+            return await desk.read_comments([ticket_id], since - WINDOW_OVERLAP if since is not None else None)
 
     for read in await asyncio.gather(*(one(ticket_id, since) for ticket_id, since in exact)):
         found.update((comment.native_id, comment) for comment in read.comments)

@@ -40,16 +40,8 @@ class Maps:
     @classmethod
     def of(cls, settings: RelationshipSettings, learnt: Learnt | None = None) -> "Maps":
         """The maps that the settings spell out, or else those learnt from the desks."""
-        status = (
-            settings.status_map if settings.status_map is not None else learnt.status_map if learnt else ()
-        )
-        priority = (
-            settings.priority_map
-            if settings.priority_map is not None
-            else learnt.priority_map
-            if learnt
-            else ()
-        )
+        status = settings.status_map if settings.status_map is not None else learnt.status_map if learnt else ()
+        priority = settings.priority_map if settings.priority_map is not None else learnt.priority_map if learnt else ()
         return cls({TicketField.STATUS: ValueMap.of(status), TicketField.PRIORITY: ValueMap.of(priority)})
 
     def convert(self, field: TicketField, value: str, *, to: Side) -> str | None:

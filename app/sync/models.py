@@ -124,9 +124,7 @@ class LinkChange(TenantRow, table=True):
 
     link_id: UUID = Field(foreign_key="ticket_link.id")
     side: str
-    operation: str = Field(
-        description="created, updated, closed, reopened, commented, conflict, refused, note"
-    )
+    operation: str = Field(description="created, updated, closed, reopened, commented, conflict, refused, note")
     detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
 
 

@@ -16,8 +16,8 @@ from app.connectors.canonical import (
     TicketDraft,
     TicketField,
     Visibility,
-    Written,
     WriteResult,
+    Written,
 )
 from app.connectors.ports import Connector
 from app.outbox.repository import ClaimedCommand
@@ -82,9 +82,7 @@ class TicketCreate:
                 changes.append(_change(command, twin, "created", ticket_id=result.native_id))
             elif isinstance(result, Refused):
                 recorded.append(
-                    Recorded(
-                        command.subject_id, state="failed", reason=result.detail, next_step=result.next_step
-                    )
+                    Recorded(command.subject_id, state="failed", reason=result.detail, next_step=result.next_step)
                 )
                 changes.append(_change(command, twin, "refused", **_reason(result)))
         await repository.add_ledger(session, entries)
@@ -163,9 +161,7 @@ class TicketChangeWrite:
 
     async def record(self, session: AsyncSession, results: Sequence[Result]) -> None:
         """Move the shadow on: what was read back here, what caused it there."""
-        recorded = [
-            _changed(command, result) for command, result in results if isinstance(result, (Written, Refused))
-        ]
+        recorded = [_changed(command, result) for command, result in results if isinstance(result, (Written, Refused))]
         changes = []
         for command, result in results:
             if isinstance(result, Written):
@@ -284,9 +280,7 @@ class CommentCreate:
                     one = Recorded(command.subject_id)
                     _updated(one, side, result.ticket.updated_at)
                     recorded.append(one)
-                changes.append(
-                    _change(command, side, "commented", comment_id=result.native_id, original=original)
-                )
+                changes.append(_change(command, side, "commented", comment_id=result.native_id, original=original))
             elif isinstance(result, Refused):
                 changes.append(_change(command, side, "refused", original=original, **_reason(result)))
         await repository.add_ledger(session, entries)

@@ -121,9 +121,7 @@ def _gone(opened: OpenRelationship, settled: Settled, side: Side) -> Plan:
         return Plan(settled)
     settled.state = "orphaned"
     settled.reason = f"The ticket is gone at the {side} side: deleted, or no longer visible to the API agent."
-    settled.next_step = (
-        "Nothing was deleted at the other side. Give the agent access again, or unlink the ticket."
-    )
+    settled.next_step = "Nothing was deleted at the other side. Give the agent access again, or unlink the ticket."
     return Plan(settled, changes=[_change(opened, settled.link.id, side, "note", reason=settled.reason)])
 
 

@@ -20,11 +20,12 @@ from app.core.db.session import Database, ring_after_commit
 from app.core.errors import AppError
 from app.core.logging import get_logger
 from app.outbox.send import Trouble
-from app.sync import marker, polls, repository
+from app.sync import marker, repository
 from app.sync.context import Connectors, marker_place
 from app.sync.decide import to_carry
 from app.sync.inbound import side_of
 from app.sync.models import PollCursor, Relationship, SyncRun, TicketLink
+from app.sync.repository import polls
 from app.sync.settings import RelationshipSettings, Side
 
 log = get_logger(__name__)
@@ -103,9 +104,7 @@ class Reconciler:
             wait = error.retry_after_seconds
         async with self._database.transaction() as session:
             due = clock.now() + timedelta(seconds=wait)
-            await polls.advance(
-                session, cursor.id, token, watermark=None, next_attempt_at=due, error=error.detail
-            )
+            await polls.advance(session, cursor.id, token, watermark=None, next_attempt_at=due, error=error.detail)
         log.warning("poll.failed", connection=str(cursor.connection_id), error=type(error).__name__)
         if isinstance(error, DeskError) and error.error is ErrorClass.AUTH:
             await self._on_trouble(cursor.connection_id, error)
@@ -142,18 +141,13 @@ class Reconciler:
     ) -> int:
         side = side_of(relationship, connection_id)
         settings = RelationshipSettings.model_validate(relationship.settings)
-        known = await repository.links_of_tickets(
-            session, relationship.id, side, [ticket.native_id for ticket in page]
-        )
-        links = {
-            (link.source_ticket_id if side == "source" else link.target_ticket_id): link for link in known
-        }
+        known = await repository.links_of_tickets(session, relationship.id, side, [ticket.native_id for ticket in page])
+        links = {(link.source_ticket_id if side == "source" else link.target_ticket_id): link for link in known}
         sync_id = run.id if run is not None else None
         differing = [
             links[ticket.native_id].id
             for ticket in page
-            if ticket.native_id in links
-            and (run is not None or _differs(ticket, links[ticket.native_id], side))
+            if ticket.native_id in links and (run is not None or _differs(ticket, links[ticket.native_id], side))
         ]
         found = await repository.mark_dirty(session, differing, lane=lane, sync_id=sync_id)
         if side == "source" or settings.reverse:
@@ -165,9 +159,7 @@ class Reconciler:
                 and not ticket.deleted
                 and not any(marker.read(mark, secret) for mark in ticket.markers)
             ]
-            found += await repository.add_candidates(
-                session, relationship, side, unknown, lane=lane, sync_id=sync_id
-            )
+            found += await repository.add_candidates(session, relationship, side, unknown, lane=lane, sync_id=sync_id)
         return found
 
     async def _comments(self, desk: TicketDesk, connection_id: UUID, since: datetime) -> None:
@@ -194,9 +186,7 @@ class Reconciler:
             (link, comment)
             for link in links
             if link.source_ticket_id is not None and link.target_ticket_id is not None
-            for comment in by_ticket[
-                (link.source_ticket_id if side == "source" else link.target_ticket_id) or ""
-            ]
+            for comment in by_ticket[(link.source_ticket_id if side == "source" else link.target_ticket_id) or ""]
         ]
         known = await repository.known_items(
             session, relationship.id, "comment", {(side, comment.native_id) for _, comment in pairs}

@@ -15,10 +15,10 @@ from app.core.pagination import Page, PageRequest, paging
 from app.core.preconditions import ETAG_HEADER, IfMatch, IfNoneMatch, versioned
 from app.core.problems import problems
 from app.core.strict import strict_router
-from app.sync import polls, service
+from app.sync import service
 from app.sync.errors import BadSideSettings, RelationshipNameTaken, RelationshipState
 from app.sync.models import LinkChange, Relationship, SyncRun
-from app.sync.repository import RelationshipRepository, SyncRunRepository, TicketLinkRepository
+from app.sync.repository import RelationshipRepository, SyncRunRepository, TicketLinkRepository, polls
 from app.sync.schemas import (
     LinkChangeOut,
     PauseRelationshipIn,
@@ -88,9 +88,7 @@ async def list_relationships(
     principal: RelationshipReader,
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at", "name"))],
-    state: Annotated[
-        Literal["active", "paused", "archived"] | None, Query(description="Only this state.")
-    ] = None,
+    state: Annotated[Literal["active", "paused", "archived"] | None, Query(description="Only this state.")] = None,
     name: Annotated[str | None, Query(max_length=200, description="Only names that contain this.")] = None,
 ) -> Page[RelationshipOut]:
     """The tenant's relationships."""
@@ -202,16 +200,12 @@ async def list_ticket_links(
     principal: TicketReader,
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at", "updated_at"))],
-    relationship_id: Annotated[
-        ids.RelationshipId | None, Query(description="Only this relationship.")
-    ] = None,
+    relationship_id: Annotated[ids.RelationshipId | None, Query(description="Only this relationship.")] = None,
     state: Annotated[LinkState | None, Query(description="Only links in this state.")] = None,
     ticket_id: Annotated[
         str | None, Query(max_length=100, description="Only the link of this ticket, of either side.")
     ] = None,
-    waiting: Annotated[
-        bool | None, Query(description="Only links with (or without) a change to carry.")
-    ] = None,
+    waiting: Annotated[bool | None, Query(description="Only links with (or without) a change to carry.")] = None,
 ) -> Page[TicketLinkOut]:
     """The tenant's ticket links."""
     found = await TicketLinkRepository(session, principal.tenant_id).page(
@@ -237,9 +231,7 @@ async def get_ticket_link(
 
 
 def _change(row: LinkChange) -> LinkChangeOut:
-    return LinkChangeOut(
-        id=row.id.hex, at=row.created_at, side=row.side, operation=row.operation, detail=row.detail
-    )
+    return LinkChangeOut(id=row.id.hex, at=row.created_at, side=row.side, operation=row.operation, detail=row.detail)
 
 
 @ticket_links.post(
@@ -283,9 +275,7 @@ async def list_syncs(
     principal: TicketReader,
     session: Session,
     page: Annotated[PageRequest, Depends(paging("created_at"))],
-    relationship_id: Annotated[
-        ids.RelationshipId | None, Query(description="Only this relationship.")
-    ] = None,
+    relationship_id: Annotated[ids.RelationshipId | None, Query(description="Only this relationship.")] = None,
     state: Annotated[
         Literal["queued", "reading", "converging", "done", "failed"] | None,
         Query(description="Only this state."),

@@ -34,7 +34,7 @@ _RELATIONSHIP = {
     "updated_at": _AT,
     "version": 1,
 }
-_TICKET_LINK = {
+_TICKET_LINK: dict[str, Any] = {
     "id": _LINK,
     "relationship_id": _REL,
     "source_ticket_id": "4242",
@@ -147,9 +147,7 @@ class TicketLinkOut(Out):
     state: str = Field(description="new, linked, ignored, paused, orphaned, merged, unlinked or failed.")
     reason: str | None = Field(description="Why, in a sentence, when it is not simply linked.")
     next_step: str | None
-    field_errors: dict[str, Any] = Field(
-        description="Fields that could not be carried, each with its reason."
-    )
+    field_errors: dict[str, Any] = Field(description="Fields that could not be carried, each with its reason.")
     waiting_since: datetime | None = Field(description="Since when a change waits to be carried.")
     last_synced_at: datetime | None
     created_at: datetime
@@ -164,9 +162,7 @@ class LinkChangeOut(Out):
     id: str
     at: datetime
     side: str = Field(description="Where it was written; for a conflict the side that won.")
-    operation: str = Field(
-        description="created, updated, closed, reopened, commented, conflict, refused or note."
-    )
+    operation: str = Field(description="created, updated, closed, reopened, commented, conflict, refused or note.")
     detail: dict[str, Any]
 
 

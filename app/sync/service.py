@@ -16,18 +16,16 @@ from app.core.db.session import Database, ring_after_commit
 from app.core.errors import Invalid, Pointer
 from app.core.preconditions import Expected
 from app.core.problems import pointers_of
-from app.sync import polls, repository
+from app.sync import repository
 from app.sync.context import marker_place
 from app.sync.errors import BadSideSettings, RelationshipNameTaken, RelationshipState
 from app.sync.models import Relationship, SyncRun, TicketLink
-from app.sync.repository import RelationshipRepository, SyncRunRepository, TicketLinkRepository
+from app.sync.repository import RelationshipRepository, SyncRunRepository, TicketLinkRepository, polls
 from app.sync.schemas import RelationshipIn, RelationshipPatch, SyncIn
 from app.sync.settings import RelationshipSettings
 
 
-async def create(
-    session: AsyncSession, vault: Vault, tenant_id: UUID, wanted: RelationshipIn
-) -> Relationship:
+async def create(session: AsyncSession, vault: Vault, tenant_id: UUID, wanted: RelationshipIn) -> Relationship:
     """Make a relationship; it works at once. Raises ``NotFound``, ``Invalid``, :class:`RelationshipNameTaken`,
     :class:`BadSideSettings`."""
     if wanted.source_connection_id == wanted.target_connection_id:
@@ -75,8 +73,8 @@ async def _checked(
         try:
             registry.kind(connection.kind).side_options.model_validate(options)
         except ValidationError as error:
-            found = [{**one, "loc": ("body", "settings", side, *one["loc"])} for one in error.errors()]
-            pointers.extend(pointers_of(found))
+            found = pointers_of([{**one, "loc": ("body", *one["loc"])} for one in error.errors()])
+            pointers.extend(Pointer(f"/settings/{side}{one.pointer}", one.message) for one in found)
     if pointers:
         raise BadSideSettings(
             "The settings of a side do not fit its connection.",
@@ -142,9 +140,7 @@ async def move(
     return await _changed(session, row)
 
 
-async def _locked(
-    session: AsyncSession, tenant_id: UUID, relationship_id: UUID, expected: Expected
-) -> Relationship:
+async def _locked(session: AsyncSession, tenant_id: UUID, relationship_id: UUID, expected: Expected) -> Relationship:
     row = await RelationshipRepository(session, tenant_id).get(relationship_id, lock=True)
     expected.check(row)
     return row

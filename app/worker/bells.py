@@ -23,7 +23,7 @@ REST_SECONDS = 1.0
 
 
 def _job(name: str, doorbell: LocalDoorbell) -> Any:
-    async def wake(_: dict[Any, Any]) -> None:
+    async def wake(ctx: dict[Any, Any]) -> None:
         doorbell.ring(name)
 
     return func(wake, name=f"wake_{name}", keep_result=0, max_tries=1, timeout=5)
@@ -56,7 +56,7 @@ async def listen(settings: Settings, doorbell: LocalDoorbell) -> None:
         worker = make_worker(settings, doorbell)
         try:
             await worker.async_run()
-        except (RedisError, OSError, TimeoutError, asyncio.TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError) as error:
             telemetry.DOORBELL_FAILURES.inc()
             log.warning("doorbell.deaf", error=type(error).__name__)
         finally:

@@ -40,7 +40,5 @@ async def beat(connection: AsyncConnection, owner: UUID, name: str) -> None:
 
 async def newest(session: AsyncSession) -> datetime | None:
     """When any worker was last seen."""
-    found = await session.exec(
-        select(WorkerHeartbeat.seen_at).order_by(col(WorkerHeartbeat.seen_at).desc()).limit(1)
-    )
+    found = await session.exec(select(WorkerHeartbeat.seen_at).order_by(col(WorkerHeartbeat.seen_at).desc()).limit(1))
     return found.one_or_none()

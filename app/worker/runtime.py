@@ -36,6 +36,9 @@ log = get_logger(__name__)
 
 QUEUES = ("inbox_message", "outbound_command", "ticket_link", "poll_cursor", "sync_run")
 UPKEEP_SECONDS = 2.0
+# At 100 events a second the inbox drain would otherwise run 30 times a second for three rows each, at three
+# transactions a round; 20 ms of gathering halve its cost, and most of them are spent waiting for a lane anyway.
+INBOX_GATHER_SECONDS = 0.02
 PRUNE_EVERY = timedelta(minutes=10)
 
 
@@ -46,12 +49,18 @@ class Runtime:
         self.settings = settings
         self.owner: UUID = ids.new_id()
         self.doorbell = LocalDoorbell()
-        self.database = Database(
-            create_engine(settings, application_name=settings.worker_name), self.doorbell
-        )
+        self.database = Database(create_engine(settings, application_name=settings.worker_name), self.doorbell)
         self._liveness = create_engine(settings, application_name=f"{settings.worker_name} liveness")
         self.vault = Vault.from_settings(settings)
         self.pool = ConnectorPool(self.database, self.vault, budgets, settings)
+        self._build(settings)
+        self._stages = self._build_stages(settings)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._upkeep_stop = asyncio.Event()
+        self._pruned_at = clock.now()
+
+    def _build(self, settings: Settings) -> None:
+        """The drains' work."""
         policy = RetryPolicy(settings.retry_base_seconds, settings.retry_cap_seconds, settings.max_attempts)
         self.inbox = InboxDrain(
             self.database,
@@ -91,8 +100,11 @@ class Runtime:
             overlap_seconds=settings.poll_overlap_seconds,
             on_trouble=self.trouble,
         )
+
+    def _build_stages(self, settings: Settings) -> list[Stage]:
+        """The drains themselves, connected to the doorbell."""
         sweep = settings.sweep_seconds
-        self._inbox_stage = Stage("inbox", self.inbox.drain, sweep_seconds=sweep)
+        self._inbox_stage = Stage("inbox", self.inbox.drain, sweep_seconds=sweep, gather_seconds=INBOX_GATHER_SECONDS)
         self._laned: list[LanedStage[UUID] | LanedStage[tuple[str, UUID]]] = [
             LanedStage("sync", due=self.converger.due, work=self.converger.converge, sweep_seconds=sweep),
             LanedStage("outbox", due=self.sender.due, work=self.sender.drain, sweep_seconds=sweep),
@@ -100,10 +112,7 @@ class Runtime:
         ]
         stages = {"inbox": self._inbox_stage} | {laned.stage.name: laned.stage for laned in self._laned}
         self.doorbell.connect(stages)
-        self._stages = list(stages.values())
-        self._tasks: list[asyncio.Task[None]] = []
-        self._upkeep_stop = asyncio.Event()
-        self._pruned_at = clock.now()
+        return list(stages.values())
 
     async def trouble(self, connection_id: UUID, error: DeskError) -> None:
         """Credentials were refused: the connection stops until a person has tested it, its work waits."""
@@ -143,7 +152,7 @@ class Runtime:
         while not self._upkeep_stop.is_set():
             try:
                 await self._upkeep_round()
-            except (OSError, Exception) as error:  # PostgreSQL may be away for a while; the next round tells
+            except Exception as error:  # noqa: BLE001  PostgreSQL may be away for a while; the next round tells
                 log.warning("upkeep.failed", error=type(error).__name__)
                 with contextlib.suppress(Exception):
                     await self._liveness_connection.close()

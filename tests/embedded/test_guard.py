@@ -60,9 +60,7 @@ def finish(started: Started) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_servers_and_folders_go_with_the_process_that_started_them(
-    started: Started, number: signal.Signals
-) -> None:
+def test_servers_and_folders_go_with_the_process_that_started_them(started: Started, number: signal.Signals) -> None:
     assert all(lives(pid) for pid in started.pids)
     started.process.send_signal(number)
     finish(started)
@@ -112,8 +110,6 @@ def test_a_missing_program_is_told_by_name(folder: Path) -> None:
 def test_a_full_disk_is_told_with_what_to_do(folder: Path) -> None:
     talk = "echo 'FATAL:  could not write: No space left on device' >&2; exit 1"
     server = GuardedServer(command(folder, "/bin/sh", "-c", talk))
-    with pytest.raises(
-        ServerFailedError, match=r"No space left on device\. The disk is full: free at least 300 MB"
-    ):
+    with pytest.raises(ServerFailedError, match=r"No space left on device\. The disk is full: free at least 300 MB"):
         server.wait_ready(lambda: False, timeout_seconds=20)
     server.stop()

@@ -105,9 +105,7 @@ async def rows(database: Database) -> dict[str, InboxMessage]:
 
 
 class TestDrain:
-    async def test_everything_is_handled_once(
-        self, database: Database, drain: InboxDrain, room: Room
-    ) -> None:
+    async def test_everything_is_handled_once(self, database: Database, drain: InboxDrain, room: Room) -> None:
         await arrive(database, "a", "b")
         await arrive(database, "c")
 
@@ -117,9 +115,7 @@ class TestDrain:
         assert sorted(room.seen) == ["a", "b", "c"]
         assert {row.status for row in (await rows(database)).values()} == {"done"}
 
-    async def test_a_duplicate_is_never_handled(
-        self, database: Database, drain: InboxDrain, room: Room
-    ) -> None:
+    async def test_a_duplicate_is_never_handled(self, database: Database, drain: InboxDrain, room: Room) -> None:
         connection_id = await arrive(database, "a")
         await drain.drain()
         await arrive(database, "a", connection_id=connection_id)
@@ -179,9 +175,7 @@ class TestFailures:
     async def test_an_error_of_the_database_fails_that_event_alone(
         self, database: Database, drain: InboxDrain, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def handle(
-            session: AsyncSession, connection_id: UUID, deliveries: Sequence[Delivery]
-        ) -> Sequence[UUID]:
+        async def handle(session: AsyncSession, connection_id: UUID, deliveries: Sequence[Delivery]) -> Sequence[UUID]:
             connection = await session.connection()
             for delivery in deliveries:
                 if delivery.event.external_id == "bad":
@@ -196,9 +190,7 @@ class TestFailures:
         statuses = {name: row.status for name, row in (await rows(database)).items()}
         assert statuses == {"a": "done", "bad": "pending", "b": "done"}
 
-    async def test_it_is_tried_again_and_then_given_up(
-        self, database: Database, drain: InboxDrain, room: Room
-    ) -> None:
+    async def test_it_is_tried_again_and_then_given_up(self, database: Database, drain: InboxDrain, room: Room) -> None:
         room.fails_on = lambda one: ValueError("the event names no ticket")
         await arrive(database, "bad")
 
@@ -274,9 +266,7 @@ class TestEarly:
 
 
 class TestLease:
-    async def test_a_lost_lease_records_nothing(
-        self, database: Database, targets: Targets, room: Room
-    ) -> None:
+    async def test_a_lost_lease_records_nothing(self, database: Database, targets: Targets, room: Room) -> None:
         """The first worker pauses while it handles; the second takes over; the first must not finish the row."""
         await arrive(database, "a")
         slow, quick = make_drain(database, targets), make_drain(database, targets)
@@ -321,9 +311,7 @@ class TestBacklog:
         await arrive(database, "a", "b")
         async with database.transaction() as session:
             with clock.shifted(timedelta(minutes=10)):
-                pending, late, age = await repository.backlog(
-                    session, older_than=clock.now() - timedelta(minutes=5)
-                )
+                pending, late, age = await repository.backlog(session, older_than=clock.now() - timedelta(minutes=5))
             dead = await repository.count_dead(session)
 
         assert (pending, late, dead) == (2, 2, 0)

@@ -146,9 +146,7 @@ class TestVerified:
         assert body(answer, 401)["code"] == "delivery_refused"
         assert await hooks.stored() == []
 
-    async def test_an_old_secret_counts_while_its_grace_lasts(
-        self, hooks: Hooks, make_sender: MakeSender
-    ) -> None:
+    async def test_an_old_secret_counts_while_its_grace_lasts(self, hooks: Hooks, make_sender: MakeSender) -> None:
         sender = await make_sender(HMAC)
         rotated = await hooks.api.post(
             f"/v1/connections/{sender}/rotate-secret",
@@ -213,12 +211,8 @@ class TestRefusal:
         assert answer.status_code == 404
         assert seen == [4000]
 
-    async def test_a_connection_that_was_archived_is_unknown(
-        self, hooks: Hooks, open_sender: str
-    ) -> None:
-        body(
-            await hooks.api.post(f"/v1/connections/{open_sender}/archive", headers={"If-Match": "*"}), 200
-        )
+    async def test_a_connection_that_was_archived_is_unknown(self, hooks: Hooks, open_sender: str) -> None:
+        body(await hooks.api.post(f"/v1/connections/{open_sender}/archive", headers={"If-Match": "*"}), 200)
 
         assert (await hooks.deliver(open_sender, EVENT)).status_code == 404
         assert await hooks.stored() == []
@@ -342,13 +336,9 @@ class TestBatches:
         answer = await hooks.deliver(open_sender, b" [\n" + b" ,\r\n ".join(pieces) + b"\t] ")
 
         assert body(answer, 202) == {"accepted": 3, "duplicates": 0}
-        assert {row.external_id: row.body for row in await hooks.stored()} == dict(
-            zip("abc", pieces, strict=True)
-        )
+        assert {row.external_id: row.body for row in await hooks.stored()} == dict(zip("abc", pieces, strict=True))
 
-    async def test_an_event_without_an_id_is_known_by_its_bytes(
-        self, hooks: Hooks, open_sender: str
-    ) -> None:
+    async def test_an_event_without_an_id_is_known_by_its_bytes(self, hooks: Hooks, open_sender: str) -> None:
         content = b'{"type":"x"}'
 
         first = await hooks.deliver(open_sender, content)
@@ -388,9 +378,7 @@ class TestDuplicates:
         assert len(rows) == 41
         assert rows["same"] == 39
 
-    async def test_through_two_processes_in_opposite_order(
-        self, hooks: Hooks, settings: Any, open_sender: str
-    ) -> None:
+    async def test_through_two_processes_in_opposite_order(self, hooks: Hooks, settings: Any, open_sender: str) -> None:
         """Two inserts of the same rows in opposite orders deadlock unless rows go in sorted."""
         from app.core.db.session import SilentDoorbell
         from app.main import create_app
@@ -410,9 +398,7 @@ class TestDuplicates:
         assert sum(body(one, 202)["accepted"] for one in answers) == 50
         assert sum(row.duplicates for row in await hooks.stored()) == 50 * 19
 
-    async def test_the_same_id_from_two_connections_is_two_events(
-        self, hooks: Hooks, make_sender: MakeSender
-    ) -> None:
+    async def test_the_same_id_from_two_connections_is_two_events(self, hooks: Hooks, make_sender: MakeSender) -> None:
         one, two = await make_sender(), await make_sender()
 
         assert body(await hooks.deliver(one, {"id": "a"}), 202)["accepted"] == 1
@@ -480,9 +466,7 @@ class TestCommit:
         body(await hooks.deliver(open_sender, {"id": "fine"}), 202)
 
     @pytest.mark.usefixtures("failing_commit")
-    async def test_nobody_who_shared_it_is_acknowledged_either(
-        self, hooks: Hooks, open_sender: str
-    ) -> None:
+    async def test_nobody_who_shared_it_is_acknowledged_either(self, hooks: Hooks, open_sender: str) -> None:
         answers = await asyncio.gather(
             *(hooks.deliver(open_sender, {"id": f"{'doomed' if n == 7 else 'fine'} {n}"}) for n in range(20))
         )
@@ -493,9 +477,7 @@ class TestCommit:
         assert {row.external_id for row in await hooks.stored()} == acknowledged
 
     async def test_many_at_once_share_few_transactions(self, hooks: Hooks, open_sender: str) -> None:
-        async with httpx.AsyncClient(
-            base_url=hooks.url, limits=httpx.Limits(max_connections=50), timeout=20
-        ) as client:
+        async with httpx.AsyncClient(base_url=hooks.url, limits=httpx.Limits(max_connections=50), timeout=20) as client:
             answers = await asyncio.gather(
                 *(client.post(f"/hooks/{open_sender}", json={"id": f"e{n}"}) for n in range(400))
             )

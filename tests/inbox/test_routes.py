@@ -127,9 +127,7 @@ class TestReplay:
 
 
 class TestTenants:
-    async def test_another_tenants_events_do_not_exist(
-        self, api: Api, make_api: MakeApi, database: Database
-    ) -> None:
+    async def test_another_tenants_events_do_not_exist(self, api: Api, make_api: MakeApi, database: Database) -> None:
         owner = await make_api()
         row = await add(database, owner, status="dead")
 

@@ -30,9 +30,7 @@ async def enqueue(database: Database, *commands: NewCommand) -> list[str]:
         return await repository.enqueue(session, commands)
 
 
-async def claim(
-    database: Database, pair: Pair, *, limit: int = 100, token: UUID | None = None
-) -> list[ClaimedCommand]:
+async def claim(database: Database, pair: Pair, *, limit: int = 100, token: UUID | None = None) -> list[ClaimedCommand]:
     async with database.transaction() as session:
         return await repository.claim(
             session,
@@ -47,9 +45,7 @@ async def claim(
 async def bury(database: Database, key: str, *, error_class: str = "validation") -> None:
     row = await read_command(database, key)
     async with database.transaction() as session:
-        await repository.bury(
-            session, row.id, error_class=error_class, error_detail="no", next_step="Correct it."
-        )
+        await repository.bury(session, row.id, error_class=error_class, error_detail="no", next_step="Correct it.")
 
 
 class TestEnqueue:
@@ -119,9 +115,7 @@ class TestOrder:
 
         assert [one.key for one in await claim(database, pair)] == [one.key for one in commands]
 
-    async def test_nothing_overtakes_a_write_that_waits(
-        self, database: Database, pair: Pair, link: UUID
-    ) -> None:
+    async def test_nothing_overtakes_a_write_that_waits(self, database: Database, pair: Pair, link: UUID) -> None:
         first, second = command_for(pair, link), command_for(pair, link)
         free = command_for(pair, link, ordering_key="another order")
         await enqueue(database, first, second, free)
@@ -172,9 +166,7 @@ class TestOrder:
 
         assert [one.key for one in await claim(database, pair, limit=1)] == [live.key]
 
-    async def test_a_dead_letter_does_not_block_its_order(
-        self, database: Database, pair: Pair, link: UUID
-    ) -> None:
+    async def test_a_dead_letter_does_not_block_its_order(self, database: Database, pair: Pair, link: UUID) -> None:
         first, second = command_for(pair, link), command_for(pair, link)
         await enqueue(database, first, second)
         await bury(database, first.key)
@@ -202,9 +194,7 @@ class TestLease:
             assert await repository.held(session, [mine.id], token=token) == {mine.id}
             assert await repository.held(session, [mine.id], token=ids.new_id()) == set()
 
-    async def test_what_was_not_tried_is_given_back_untouched(
-        self, database: Database, pair: Pair, link: UUID
-    ) -> None:
+    async def test_what_was_not_tried_is_given_back_untouched(self, database: Database, pair: Pair, link: UUID) -> None:
         command = command_for(pair, link)
         await enqueue(database, command)
         token = ids.new_id()
@@ -290,9 +280,7 @@ class TestCancelAndPrune:
 
 
 class TestBacklog:
-    async def test_counts_what_waits_and_what_is_late(
-        self, database: Database, pair: Pair, link: UUID
-    ) -> None:
+    async def test_counts_what_waits_and_what_is_late(self, database: Database, pair: Pair, link: UUID) -> None:
         await enqueue(database, *(command_for(pair, link) for _ in range(3)))
         async with database.transaction() as session:
             assert (await repository.backlog(session, older_than=clock.now() - timedelta(minutes=5)))[:2] == (
@@ -300,8 +288,6 @@ class TestBacklog:
                 0,
             )
             with clock.shifted(timedelta(minutes=10)):
-                pending, late, age = await repository.backlog(
-                    session, older_than=clock.now() - timedelta(minutes=5)
-                )
+                pending, late, age = await repository.backlog(session, older_than=clock.now() - timedelta(minutes=5))
         assert (pending, late) == (3, 3)
         assert 595 < age < 620

@@ -187,9 +187,7 @@ class TestSend:
 
         assert [key for call in rig.desk.sent() for key in call] == keys
         assert [method for method, _ in rig.desk.calls] == ["comment", "change", "comment"]
-        assert [one.text for one in rig.desk.comments] == [
-            one.body["text"] for one in (first, second, last)
-        ]
+        assert [one.text for one in rig.desk.comments] == [one.body["text"] for one in (first, second, last)]
 
     async def test_a_change_moves_the_shadow_to_what_was_read_back(self, rig: Rig) -> None:
         await rig.decided(change(rig, "c1", {"status": "t2", "summary": "new"}, before={}))
@@ -209,9 +207,7 @@ class TestDeferred:
     async def test_stops_its_own_order_only(self, rig: Rig) -> None:
         stuck, behind, free = rig.comment(), rig.comment(), rig.comment(ordering_key="free")
         keys = await rig.decided(stuck, behind, free)
-        rig.desk.fate = lambda draft: (
-            deferred(ErrorClass.UNAVAILABLE)(draft) if draft.key == stuck.key else None
-        )
+        rig.desk.fate = lambda draft: deferred(ErrorClass.UNAVAILABLE)(draft) if draft.key == stuck.key else None
 
         await rig.drain()
 
@@ -244,9 +240,7 @@ class TestDeferred:
     async def test_a_lost_answer_behind_one_that_waits_is_still_in_doubt(self, rig: Rig) -> None:
         first, second = rig.comment(), rig.comment()
         keys = await rig.decided(first, second)
-        rig.desk.fate = lambda draft: (
-            deferred(ErrorClass.UNAVAILABLE)(draft) if draft.key == first.key else Lost()
-        )
+        rig.desk.fate = lambda draft: deferred(ErrorClass.UNAVAILABLE)(draft) if draft.key == first.key else Lost()
         await rig.drain()
         rig.desk.fate = lambda draft: None
 
@@ -254,9 +248,7 @@ class TestDeferred:
             await rig.drain(after=timedelta(minutes=minutes))
 
         assert await rig.statuses(keys) == ["done", "done"]
-        assert sorted(one.text for one in rig.desk.comments) == sorted(
-            [first.body["text"], second.body["text"]]
-        )
+        assert sorted(one.text for one in rig.desk.comments) == sorted([first.body["text"], second.body["text"]])
 
     async def test_tries_are_spread_and_counted(self, rig: Rig) -> None:
         [key] = await rig.decided(rig.comment())

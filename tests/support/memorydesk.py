@@ -193,17 +193,12 @@ class MemoryDesk:
             return {}
         return {mark: one for one in self.tickets.values() for mark in one.markers if mark in markers}
 
-    async def find_comments(
-        self, wanted: Sequence[tuple[str, str]], *, created_after: datetime
-    ) -> dict[str, str]:
+    async def find_comments(self, wanted: Sequence[tuple[str, str]], *, created_after: datetime) -> dict[str, str]:
         self._called("find comments", [marker for marker, _ in wanted])
         if self.lists_late:
             return {}
         return {
-            mark: one.native_id
-            for one in self.comments
-            for mark in one.markers
-            if (mark, one.ticket_id) in set(wanted)
+            mark: one.native_id for one in self.comments for mark in one.markers if (mark, one.ticket_id) in set(wanted)
         }
 
 

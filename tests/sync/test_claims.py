@@ -13,9 +13,7 @@ from app.sync.repository import ClaimedLink, Settled
 from tests.support.rows import LEASE, Pair, add_link, add_pair, command_for, dirty_link, read_link
 
 
-async def claim(
-    database: Database, pair: Pair, *, token: UUID | None = None, limit: int = 100
-) -> list[ClaimedLink]:
+async def claim(database: Database, pair: Pair, *, token: UUID | None = None, limit: int = 100) -> list[ClaimedLink]:
     async with database.transaction() as session:
         return await repository.claim_links(
             session,
@@ -59,9 +57,7 @@ class TestClaim:
 
         assert [link.id for link in await claim(database, pair)] == [due]
 
-    async def test_a_leased_link_is_not_taken_again_until_its_lease_ends(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_a_leased_link_is_not_taken_again_until_its_lease_ends(self, database: Database, pair: Pair) -> None:
         link_id = await dirty_link(database, pair)
         [first] = await claim(database, pair)
 
@@ -103,18 +99,14 @@ class TestClaim:
 
         assert [link.id for link in await claim(database, pair, limit=1)] == [interactive]
 
-    async def test_links_of_another_relationship_are_not_touched(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_links_of_another_relationship_are_not_touched(self, database: Database, pair: Pair) -> None:
         await dirty_link(database, await add_pair(database))
 
         assert await claim(database, pair) == []
 
 
 class TestDue:
-    async def test_counts_what_waits_and_skips_paused_relationships(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_counts_what_waits_and_skips_paused_relationships(self, database: Database, pair: Pair) -> None:
         oldest = clock.now() - timedelta(minutes=3)
         await dirty_link(database, pair, dirty_since=oldest)
         await dirty_link(database, pair)
@@ -193,9 +185,7 @@ class TestSettle:
 
     async def test_a_comment_that_was_missed_is_read_once(self, database: Database, pair: Pair) -> None:
         missed = clock.now() - timedelta(days=2)
-        link_id = await dirty_link(
-            database, pair, source_comments_from=missed, target_comments_from=missed
-        )
+        link_id = await dirty_link(database, pair, source_comments_from=missed, target_comments_from=missed)
         token = ids.new_id()
         [link] = await claim(database, pair, token=token)
 
@@ -224,18 +214,14 @@ class TestSettle:
 
 class TestPutOff:
     @pytest.mark.parametrize(("counts", "attempts"), [(True, 1), (False, 0)])
-    async def test_gives_links_back_unread(
-        self, database: Database, pair: Pair, counts: bool, attempts: int
-    ) -> None:
+    async def test_gives_links_back_unread(self, database: Database, pair: Pair, counts: bool, attempts: int) -> None:
         link_id = await dirty_link(database, pair)
         token = ids.new_id()
         await claim(database, pair, token=token)
         when = clock.now() + timedelta(minutes=2)
 
         async with database.transaction() as session:
-            await repository.put_off(
-                session, [link_id], token=token, when=when, reason="away", counts=counts
-            )
+            await repository.put_off(session, [link_id], token=token, when=when, reason="away", counts=counts)
 
         row = await read_link(database, link_id)
         assert row.dirty_since is not None
@@ -256,9 +242,7 @@ class TestPutOff:
 
 
 class TestMarkDirty:
-    async def test_the_first_moment_is_kept_and_every_mark_counted(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_the_first_moment_is_kept_and_every_mark_counted(self, database: Database, pair: Pair) -> None:
         link_id = await add_link(database, pair, next_attempt_at=clock.now() + timedelta(hours=1))
         await mark(database, link_id)
         first = await read_link(database, link_id)
@@ -270,9 +254,7 @@ class TestMarkDirty:
         assert second.dirty_mark == first.dirty_mark + 1
         assert [link.id for link in await claim(database, pair)] == [link_id]
 
-    async def test_an_interactive_mark_lifts_a_link_out_of_the_bulk_lane(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_an_interactive_mark_lifts_a_link_out_of_the_bulk_lane(self, database: Database, pair: Pair) -> None:
         bulk = await add_link(database, pair)
         live = await dirty_link(database, pair, lane="interactive")
         await mark(database, bulk, live, lane="bulk")

@@ -66,8 +66,7 @@ class TestProperties:
         self, settings: RelationshipSettings, source: Ticket, target: Ticket
     ) -> None:
         base = {
-            name.value: {"source": source.values.get(name), "target": target.values.get(name)}
-            for name in TicketField
+            name.value: {"source": source.values.get(name), "target": target.values.get(name)} for name in TicketField
         }
 
         found = decided(base, source, target, settings)
@@ -289,9 +288,7 @@ class TestConflict:
         }
         settings = settings_with(priority_map=pairs("p1>q1", "p2>q2", "p3>q3"))
 
-        found = decided(
-            base, ticket(summary="s", priority="p2"), ticket(summary="t", priority="q1"), settings
-        )
+        found = decided(base, ticket(summary="s", priority="p2"), ticket(summary="t", priority="q1"), settings)
 
         assert writes(found) == {"target": {SUMMARY: "s"}, "source": {PRIORITY: "p1"}}
 

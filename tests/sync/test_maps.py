@@ -19,9 +19,7 @@ def choices(prefix: str, found: list[str]) -> list[Choice]:
 
 class TestValueMap:
     @given(value_maps)
-    def test_every_value_that_is_named_converts_and_the_first_pair_wins(
-        self, found: tuple[ValuePair, ...]
-    ) -> None:
+    def test_every_value_that_is_named_converts_and_the_first_pair_wins(self, found: tuple[ValuePair, ...]) -> None:
         table = ValueMap.of(found)
 
         assert set(table.to_target) == {pair.source for pair in found}
@@ -36,9 +34,7 @@ class TestValueMap:
 
 class TestMaps:
     @given(value_maps, st.sampled_from(SOURCE_VALUES), st.sampled_from(TARGET_VALUES))
-    def test_what_converts_is_equivalent(
-        self, found: tuple[ValuePair, ...], source: str, target: str
-    ) -> None:
+    def test_what_converts_is_equivalent(self, found: tuple[ValuePair, ...], source: str, target: str) -> None:
         maps = Maps.of(RelationshipSettings(status_map=found))
         there, back = maps.convert(STATUS, source, to="target"), maps.convert(STATUS, target, to="source")
 

@@ -25,9 +25,7 @@ class TestBelieved:
             assert marker.read(marker.sign(key, stranger), secret) is None
 
     @given(keys, secrets, st.integers(0, 40), st.sampled_from("0123456789abcdefPHL-"))
-    def test_not_one_with_a_changed_character(
-        self, key: str, secret: str, place: int, character: str
-    ) -> None:
+    def test_not_one_with_a_changed_character(self, key: str, secret: str, place: int, character: str) -> None:
         real = marker.sign(key, secret)
         forged = real[:place] + character + real[place + 1 :]
 
@@ -74,9 +72,7 @@ class TestKeys:
             unique_by=str,
         )
     )
-    def test_a_change_written_again_later_is_another_write(
-        self, changes: list[tuple[int, dict[str, str]]]
-    ) -> None:
+    def test_a_change_written_again_later_is_another_write(self, changes: list[tuple[int, dict[str, str]]]) -> None:
         distinct = {(generation, tuple(sorted(values.items()))) for generation, values in changes}
         made = {marker.change_key(LINK, "target", generation, values) for generation, values in changes}
 

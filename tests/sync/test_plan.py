@@ -52,9 +52,7 @@ def opened(settings: RelationshipSettings | None = None, *, closing: str = "t3")
     return OpenRelationship(
         relationship=RELATIONSHIP,
         settings=chosen,
-        learnt=Learnt(
-            learnt_at=NOON, source_closed_statuses=("s4",), target_closed_statuses=(closing,)
-        ),
+        learnt=Learnt(learnt_at=NOON, source_closed_statuses=("s4",), target_closed_statuses=(closing,)),
         maps=Maps.of(chosen),
         marker_secret=SECRET,
         options=OPTIONS,
@@ -208,7 +206,9 @@ class TestGone:
         assert result.settled.state == "orphaned"
 
     def test_a_ticket_that_came_back_is_linked_again(self) -> None:
-        result = planned(link(state="orphaned", shadow=AGREED), views(ticket("1", status="s3"), ticket("2", status="t1")))
+        result = planned(
+            link(state="orphaned", shadow=AGREED), views(ticket("1", status="s3"), ticket("2", status="t1"))
+        )
 
         assert result.settled.state == "linked"
         assert [command.kind for command in result.commands] == ["ticket.change"]
@@ -383,9 +383,7 @@ any_comments = st.lists(
             ((), ("PHL-x",), (marker.sign("0" * 20, SECRET),), (marker.sign("0" * 20, "stranger"),))
         ),
     ).map(
-        lambda one: one
-        if one.visibility is Visibility.PUBLIC
-        else replace(one, text=PRIVATE, html=f"<p>{PRIVATE}</p>")
+        lambda one: one if one.visibility is Visibility.PUBLIC else replace(one, text=PRIVATE, html=f"<p>{PRIVATE}</p>")
     ),
     max_size=12,
     unique_by=lambda one: one.native_id,

@@ -115,9 +115,7 @@ class TestEta:
         ("state", "done", "total", "expected"),
         [("queued", 0, 0, None), ("converging", 0, 10, None), ("converging", 25, 100, 30), ("done", 9, 9, 0)],
     )
-    def test_a_guess_from_the_pace_so_far(
-        self, state: str, done: int, total: int, expected: int | None
-    ) -> None:
+    def test_a_guess_from_the_pace_so_far(self, state: str, done: int, total: int, expected: int | None) -> None:
         run = SyncRun(
             tenant_id=None,  # type: ignore[arg-type]  # the arithmetic does not ask whose it is
             relationship_id=None,  # type: ignore[arg-type]  # nor of what

@@ -10,7 +10,8 @@ from sqlmodel import col, func, select
 from app.core import clock, ids
 from app.core.db.session import Database
 from app.outbox import repository as outbox
-from app.sync import polls, repository
+from app.sync import repository
+from app.sync.repository import polls
 from app.sync.models import LedgerEntry, PollCursor, SyncRun, TicketLink
 from app.sync.plan import plan
 from app.sync.repository import Recorded, SyncRunRepository
@@ -40,9 +41,7 @@ async def links(database: Database, pair: Pair) -> list[TicketLink]:
 
 
 class TestRecord:
-    async def test_a_created_twin_completes_the_link_and_asks_for_a_look(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_a_created_twin_completes_the_link_and_asks_for_a_look(self, database: Database, pair: Pair) -> None:
         link_id = await add_link(database, pair, state="new", target_ticket_id=None, dirty_mark=3)
 
         await record(
@@ -63,9 +62,7 @@ class TestRecord:
         assert row.dirty_since is not None
         assert row.target_updated_at == NOON
 
-    async def test_fields_are_merged_and_what_was_not_written_stays(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_fields_are_merged_and_what_was_not_written_stays(self, database: Database, pair: Pair) -> None:
         link_id = await add_link(
             database,
             pair,
@@ -93,9 +90,7 @@ class TestRecord:
         assert row.source_updated_at == NOON, "what was seen later is not forgotten"
         assert row.dirty_since is None
 
-    async def test_a_refused_write_does_not_move_the_generation_on(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_a_refused_write_does_not_move_the_generation_on(self, database: Database, pair: Pair) -> None:
         link_id = await add_link(database, pair, generation=4)
 
         await record(database, Recorded(link_id, field_errors={"status": {"class": "validation"}}))
@@ -154,12 +149,8 @@ class TestCandidates:
         async with database.transaction() as session:
             relationship = await repository.load_relationship(session, pair.relationship_id)
             assert relationship is not None
-            first = await repository.add_candidates(
-                session, relationship, "source", ["1", "2"], lane="interactive"
-            )
-            again = await repository.add_candidates(
-                session, relationship, "source", ["2", "3"], lane="bulk"
-            )
+            first = await repository.add_candidates(session, relationship, "source", ["1", "2"], lane="interactive")
+            again = await repository.add_candidates(session, relationship, "source", ["2", "3"], lane="bulk")
             none = await repository.add_candidates(session, relationship, "source", [], lane="bulk")
 
         assert (first, again, none) == (2, 1, 0)
@@ -241,9 +232,7 @@ class TestCreationsUnderWay:
         async with database.transaction() as session:
             await outbox.enqueue(session, [command_for(pair, link_id, kind="ticket.create")])
             waiting = await repository.creations_under_way(session, pair.target_id)
-            await outbox.claim(
-                session, pair.target_id, limit=9, lease=LEASE, token=ids.new_id(), owner=ids.new_id()
-            )
+            await outbox.claim(session, pair.target_id, limit=9, lease=LEASE, token=ids.new_id(), owner=ids.new_id())
             begun = await repository.creations_under_way(session, pair.target_id)
             elsewhere = await repository.creations_under_way(session, pair.source_id)
 
@@ -252,9 +241,7 @@ class TestCreationsUnderWay:
 
 async def cursor(database: Database, pair: Pair) -> PollCursor:
     async with database.transaction() as session:
-        return (
-            await session.exec(select(PollCursor).where(col(PollCursor.connection_id) == pair.source_id))
-        ).one()
+        return (await session.exec(select(PollCursor).where(col(PollCursor.connection_id) == pair.source_id))).one()
 
 
 class TestPolls:
@@ -275,16 +262,12 @@ class TestPolls:
         with clock.shifted(LEASE + timedelta(seconds=1)):
             assert await self.claim(database, cursor_id, ids.new_id()) is not None
 
-    async def test_the_watermark_never_goes_back(
-        self, database: Database, pair: Pair, cursor_id: UUID
-    ) -> None:
+    async def test_the_watermark_never_goes_back(self, database: Database, pair: Pair, cursor_id: UUID) -> None:
         for watermark in (NOON + timedelta(hours=2), NOON + timedelta(hours=1)):
             token = ids.new_id()
             await self.claim(database, cursor_id, token)
             async with database.transaction() as session:
-                await polls.advance(
-                    session, cursor_id, token, watermark=watermark, next_attempt_at=clock.now()
-                )
+                await polls.advance(session, cursor_id, token, watermark=watermark, next_attempt_at=clock.now())
 
         assert (await cursor(database, pair)).watermark == NOON + timedelta(hours=2)
 
@@ -294,21 +277,15 @@ class TestPolls:
         token = ids.new_id()
         await self.claim(database, cursor_id, token)
         async with database.transaction() as session:
-            await polls.advance(
-                session, cursor_id, token, watermark=None, next_attempt_at=clock.now(), error="away"
-            )
+            await polls.advance(session, cursor_id, token, watermark=None, next_attempt_at=clock.now(), error="away")
 
         row = await cursor(database, pair)
         assert (row.watermark, row.error, row.lease_token, row.attempts) == (NOON, "away", None, 1)
 
-    async def test_a_lost_lease_advances_nothing(
-        self, database: Database, pair: Pair, cursor_id: UUID
-    ) -> None:
+    async def test_a_lost_lease_advances_nothing(self, database: Database, pair: Pair, cursor_id: UUID) -> None:
         await self.claim(database, cursor_id, ids.new_id())
         async with database.transaction() as session:
-            await polls.advance(
-                session, cursor_id, ids.new_id(), watermark=clock.now(), next_attempt_at=clock.now()
-            )
+            await polls.advance(session, cursor_id, ids.new_id(), watermark=clock.now(), next_attempt_at=clock.now())
 
         row = await cursor(database, pair)
         assert row.watermark == NOON
@@ -326,9 +303,7 @@ class TestPolls:
             await session.flush()
             assert await polls.due_cursors(session) == []
 
-    async def test_a_missed_comment_is_read_from_where_it_stands(
-        self, database: Database, pair: Pair
-    ) -> None:
+    async def test_a_missed_comment_is_read_from_where_it_stands(self, database: Database, pair: Pair) -> None:
         resting = await add_link(database, pair, source_comments_until=NOON)
         earlier = await add_link(database, pair, source_comments_from=NOON - timedelta(days=9))
         busy = await add_link(database, pair)
@@ -381,9 +356,7 @@ class TestRuns:
         assert await state() == "done"
 
     @pytest.mark.parametrize(("lasting", "state"), [(True, "failed"), (False, "reading")])
-    async def test_a_run_that_cannot_be_read(
-        self, database: Database, pair: Pair, lasting: bool, state: str
-    ) -> None:
+    async def test_a_run_that_cannot_be_read(self, database: Database, pair: Pair, lasting: bool, state: str) -> None:
         async with database.transaction() as session:
             run = SyncRun(tenant_id=pair.tenant_id, relationship_id=pair.relationship_id, since=NOON)
             session.add(run)

@@ -111,9 +111,7 @@ class TestCreate:
         assert found["errors"][0]["pointer"] == "/target_connection_id"
 
     @pytest.mark.parametrize("side", ["source_connection_id", "target_connection_id"])
-    async def test_a_connection_of_another_tenant_does_not_exist(
-        self, api: Api, make_api: MakeApi, side: str
-    ) -> None:
+    async def test_a_connection_of_another_tenant_does_not_exist(self, api: Api, make_api: MakeApi, side: str) -> None:
         asked = await wanted(api)
         asked[side] = (await create_connection(await make_api())).id
 
@@ -139,9 +137,7 @@ class TestCreate:
             ({"target": {"resolution": 7}}, "/settings/target/resolution"),
         ],
     )
-    async def test_settings_of_a_side_fit_its_kind(
-        self, api: Api, sides: dict[str, Any], pointer: str
-    ) -> None:
+    async def test_settings_of_a_side_fit_its_kind(self, api: Api, sides: dict[str, Any], pointer: str) -> None:
         answer = await api.post("/v1/relationships", json=await wanted(api, settings=sides))
 
         found = problem(answer, 422, "bad_side_settings")
@@ -166,9 +162,7 @@ class TestCreate:
 class TestList:
     async def test_filters_sorts_and_pages(self, api: Api) -> None:
         made = [await create(api, name=name) for name in ("Beta", "Alpha", "Gamma")]
-        await api.post(
-            f"{made[2].path}/pause", json={"reason": "weekend"}, headers={"If-Match": made[2].etag}
-        )
+        await api.post(f"{made[2].path}/pause", json={"reason": "weekend"}, headers={"If-Match": made[2].etag})
 
         by_name = body(await api.get("/v1/relationships?sort=name&limit=2"), 200)
         rest = body(await api.get(f"/v1/relationships?sort=name&cursor={by_name['next_cursor']}"), 200)
@@ -208,9 +202,7 @@ class TestChange:
         made = await create(api)
 
         name = await api.patch(made.path, json={"name": "Taken"}, headers={"If-Match": made.etag})
-        side = await api.patch(
-            made.path, json={"settings": {"source": {"x": 1}}}, headers={"If-Match": made.etag}
-        )
+        side = await api.patch(made.path, json={"settings": {"source": {"x": 1}}}, headers={"If-Match": made.etag})
 
         problem(name, 409, "relationship_name_taken")
         problem(side, 422, "bad_side_settings")
@@ -224,9 +216,7 @@ class TestChange:
             ("POST", "/archive", None),
         ],
     )
-    async def test_a_change_needs_the_version_it_changes(
-        self, api: Api, method: str, action: str, sent: Any
-    ) -> None:
+    async def test_a_change_needs_the_version_it_changes(self, api: Api, method: str, action: str, sent: Any) -> None:
         made = await create(api)
         if action == "/resume":
             paused = await api.post(f"{made.path}/pause", json={"reason": "x"}, headers={"If-Match": made.etag})
@@ -274,9 +264,7 @@ class TestChange:
 class TestTicketLinks:
     async def test_filters(self, api: Api, database: Database) -> None:
         made, other = await create(api), await create(api)
-        linked = await add_link(
-            database, api, made, source_ticket_id="42", target_ticket_id="977", state="linked"
-        )
+        linked = await add_link(database, api, made, source_ticket_id="42", target_ticket_id="977", state="linked")
         waiting = await add_link(database, api, made, source_ticket_id="43", dirty_since=clock.now())
         failed = await add_link(database, api, other, source_ticket_id="977", state="failed", reason="no")
 
@@ -299,9 +287,7 @@ class TestTicketLinks:
         made = await create(api)
         now = clock.now()
         wanted_order = [
-            await add_link(
-                database, api, made, source_ticket_id=f"{n}", updated_at=now - timedelta(minutes=n)
-            )
+            await add_link(database, api, made, source_ticket_id=f"{n}", updated_at=now - timedelta(minutes=n))
             for n in range(5)
         ]
 
@@ -342,9 +328,7 @@ class TestTicketLinks:
 
     async def test_resync_makes_a_link_wait(self, api: Api, database: Database) -> None:
         made = await create(api)
-        link_id = await add_link(
-            database, api, made, source_ticket_id="42", target_ticket_id="977", state="linked"
-        )
+        link_id = await add_link(database, api, made, source_ticket_id="42", target_ticket_id="977", state="linked")
 
         found = body(await api.post(f"/v1/ticket-links/{link_id}/resync"), 202)
 
@@ -353,9 +337,7 @@ class TestTicketLinks:
 
     async def test_resync_looks_at_an_ignored_link_afresh(self, api: Api, database: Database) -> None:
         made = await create(api)
-        link_id = await add_link(
-            database, api, made, source_ticket_id="42", state="ignored", reason="too old"
-        )
+        link_id = await add_link(database, api, made, source_ticket_id="42", state="ignored", reason="too old")
 
         found = body(await api.post(f"/v1/ticket-links/{link_id}/resync"), 202)
 
@@ -363,9 +345,7 @@ class TestTicketLinks:
         assert found["waiting_since"] is not None
 
     @pytest.mark.parametrize("state", ["merged", "unlinked", "paused"])
-    async def test_resync_of_a_link_that_ended_is_refused(
-        self, api: Api, database: Database, state: str
-    ) -> None:
+    async def test_resync_of_a_link_that_ended_is_refused(self, api: Api, database: Database, state: str) -> None:
         made = await create(api)
         link_id = await add_link(database, api, made, source_ticket_id="42", state=state)
 
@@ -437,9 +417,7 @@ class TestSyncs:
         made = await create(api)
         await api.post(f"{made.path}/pause", json={"reason": "x"}, headers={"If-Match": "*"})
 
-        answer = await api.post(
-            "/v1/syncs", json={"relationship_id": made.id, "since": "2026-01-01T00:00:00Z"}
-        )
+        answer = await api.post("/v1/syncs", json={"relationship_id": made.id, "since": "2026-01-01T00:00:00Z"})
 
         problem(answer, 409, "relationship_state")
 
@@ -504,9 +482,7 @@ class TestTenants:
 
         async def ask(names: dict[str, str]) -> Any:
             json = {key: value.format(**names) for key, value in sent.items()} if sent else None
-            answer = await api.request(
-                method, path.format(**names), json=json, headers={"If-Match": "*"}
-            )
+            answer = await api.request(method, path.format(**names), json=json, headers={"If-Match": "*"})
             found = problem(answer, 404, "not_found")
             return {key: found[key] for key in found if key not in ("correlation_id", "instance")}
 
@@ -535,9 +511,7 @@ class TestTenants:
         + [("GET", path, scope) for path, scope in LISTS]
         + [("POST", "/v1/relationships", "relationships:write")],
     )
-    async def test_a_key_needs_the_scope(
-        self, make_api: MakeApi, method: str, path: str, scope: str
-    ) -> None:
+    async def test_a_key_needs_the_scope(self, make_api: MakeApi, method: str, path: str, scope: str) -> None:
         nobodys = {"relationship": "rel_" + "0" * 32, "link": "tkl_" + "0" * 32, "run": "syn_" + "0" * 32}
         others = {
             "relationships:read": "tickets:write",

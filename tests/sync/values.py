@@ -59,9 +59,7 @@ MANY_TO_ONE = pairs("s1>t1", "s2>t1", "s3>t2", "s4>t3")
 
 def settings_with(**changes: Any) -> RelationshipSettings:
     """Settings with the many-to-one status map unless told otherwise."""
-    return RelationshipSettings(
-        **{"status_map": MANY_TO_ONE, "priority_map": pairs("p1>q1", "p2>q2"), **changes}
-    )
+    return RelationshipSettings(**{"status_map": MANY_TO_ONE, "priority_map": pairs("p1>q1", "p2>q2"), **changes})
 
 
 value_maps = st.lists(

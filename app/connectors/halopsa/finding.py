@@ -109,9 +109,7 @@ async def _placed(
     """Places of each marker: in one walk for many of them, one by one where that cannot tell."""
     links = await _recent_links(client, wanted, created_after=created_after)
     if links is not None:
-        return {
-            marker: [place for place in places if bool(place[1]) is comments] for marker, places in links.items()
-        }
+        return {marker: [place for place in places if bool(place[1]) is comments] for marker, places in links.items()}
     return {marker: await _places(client, marker, comments=comments) for marker in wanted}
 
 

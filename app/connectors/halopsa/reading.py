@@ -111,7 +111,8 @@ async def read_comments(client: HaloClient, ticket_ids: Sequence[str], since: da
     if since is not None and young and len(wanted) > _TRAILS_READ_SINGLY:
         rows, complete = await _read_window(client, since)
         asked = frozenset(wanted)
-        comments = [one for one in _comments(rows) if one.ticket_id in asked]
+        # Most of a window is other tickets': telling them apart costs 1 us a row, making comments of them 60.
+        comments = _comments(row for row in rows if str(wire.identifier(row.get("ticket_id"))) in asked)
         return CommentWindow(tuple(comments), asked if complete else frozenset())
     found: list[Comment] = []
     whole: set[str] = set()

@@ -65,9 +65,10 @@ async def release_orphans(session: AsyncSession, tables: tuple[str, ...]) -> int
                 continue
             result = await owners.execute(
                 text(
+                    # Constants of ours, never input.
                     f"UPDATE {table} SET lease_token = NULL, lease_owner = NULL, lease_until = NULL, "  # noqa: S608
-                    "next_attempt_at = now() WHERE id IN "
-                    f"(SELECT id FROM {table} WHERE lease_owner = :owner ORDER BY id FOR UPDATE SKIP LOCKED)"  # noqa: S608
+                    f"next_attempt_at = now() WHERE id IN (SELECT id FROM {table} "
+                    "WHERE lease_owner = :owner ORDER BY id FOR UPDATE SKIP LOCKED)"
                 ),
                 {"owner": owner},
             )

@@ -5,15 +5,15 @@ FastAPI's default dependency scope commits after the 2xx is on the wire, and a c
 write the caller believes in, hence ``scope="function"``.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Request
+from sqlalchemy import CursorResult, TextClause
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlmodel.ext.asyncio.session import AsyncSession
-
 
 T = TypeVar("T")
 DEADLOCK_TRIES = 5
@@ -39,9 +39,20 @@ class Database:
     def __init__(self, engine: AsyncEngine, doorbell: Doorbell | None = None) -> None:
         self.engine = engine
         self.doorbell: Doorbell = doorbell or SilentDoorbell()
-        self._sessions = async_sessionmaker(
-            engine, class_=AsyncSession, expire_on_commit=False, autoflush=False
+        self._sessions = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False, autoflush=False)
+        self._readers = async_sessionmaker(
+            engine.execution_options(isolation_level="AUTOCOMMIT"),
+            class_=AsyncSession,
+            expire_on_commit=False,
+            autoflush=False,
         )
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for reads that need not agree with each other: each statement is a transaction of its own, so
+        BEGIN and COMMIT, two round trips and 0.5 ms of Python, are saved. Writing through it commits at once."""
+        async with self._readers() as session:
+            yield session
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -76,6 +87,12 @@ class Database:
     async def aclose(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+async def raw(session: AsyncSession, statement: TextClause, values: Mapping[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+    """Run a statement that is written out, with arrays for whole batches: SQLModel's ``exec`` has no form for it."""
+    connection = await session.connection()
+    return await connection.execute(statement, values)
 
 
 def ring_after_commit(session: AsyncSession, name: str) -> None:

@@ -38,13 +38,9 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Resolve, judge, pin and send."""
         host = request.url.host
-        addresses = await _resolve(
-            host, request.url.port or (443 if request.url.scheme == "https" else 80), request
-        )
+        addresses = await _resolve(host, request.url.port or (443 if request.url.scheme == "https" else 80), request)
         if not all(is_allowed(address, allow_private=self._allow_private) for address in addresses):
-            raise EgressBlocked(
-                f"{host} resolves to an address that this service does not call", request=request
-            )
+            raise EgressBlocked(f"{host} resolves to an address that this service does not call", request=request)
         if addresses[0] != host:
             request.extensions = {**request.extensions, "sni_hostname": host}
             request.url = request.url.copy_with(host=addresses[0])

@@ -4,6 +4,7 @@ from typing import Any
 
 from app.core.http.client import AsyncClient
 
+
 class Hub:
     """A client of the public API."""
 

@@ -137,7 +137,11 @@ class Story:
                 await self.desks.fail("globex", {"match": {"method": "POST"}, "times": 2, "effect": effect})
             case "time_out":
                 for path in ("/Tickets", "/Actions"):
-                    fault = {"match": {"method": "POST", "path": path}, "times": 2, "effect": {"timeout_after_write": True}}
+                    fault = {
+                        "match": {"method": "POST", "path": path},
+                        "times": 2,
+                        "effect": {"timeout_after_write": True},
+                    }
                     await self.desks.fail("globex", fault)
             case "calm":
                 for name in NAMES:
@@ -187,7 +191,9 @@ async def play(machine: Machine, people: Console, tickets: int) -> Verdict:
     async with open_client(allow_private=True, max_connections=50) as http:
         story = Story(machine, http, people, tickets)
         await story.connect()
-        people.print("Both organisations are connected and tested, their webhooks registered, all through the public API.")
+        people.print(
+            "Both organisations are connected and tested, their webhooks registered, all through the public API."
+        )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=people, transient=False) as bar:
             task = bar.add_task("what people did", total=len(script.acts(tickets)))

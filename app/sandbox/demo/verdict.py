@@ -102,7 +102,7 @@ def _spoken(tickets: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 def _where(tickets: Iterable[Mapping[str, Any]], nonce: str) -> list[str]:
     return [
-        f"  ticket {ticket['id']} action {action['id']} created {action.get('actiondatecreated')} by {action.get('who')}"
+        f"  ticket {ticket['id']} action {action['id']} at {action.get('actiondatecreated')} by {action.get('who')}"
         for ticket in tickets
         for action in ticket["actions"]
         if f"<{nonce}>" in str(action.get("note", ""))

@@ -1,4 +1,4 @@
-"""SQL of polls and of the syncs that people ask for: this room's second repository."""
+"""SQL of polls and of the syncs that people ask for."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,8 +11,9 @@ from sqlmodel import col, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import clock, ids
-from app.sync import repository
+from app.core.db.session import raw
 from app.sync.models import PollCursor, Relationship, SyncRun, TicketLink
+from app.sync.repository.queue import lock_links
 
 RowT = TypeVar("RowT", PollCursor, SyncRun)
 
@@ -77,9 +78,7 @@ async def claim(
     return row
 
 
-async def ensure_cursor(
-    session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, watermark: datetime
-) -> None:
+async def ensure_cursor(session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, watermark: datetime) -> None:
     """A connection that a relationship uses is polled; its first poll comes at once."""
     now = clock.now()
     await session.exec(
@@ -115,18 +114,14 @@ async def advance(
             "attempts": 0,
         }
     await session.exec(
-        update(PollCursor)
-        .where(col(PollCursor.id) == cursor_id, col(PollCursor.lease_token) == token)
-        .values(**values)
+        update(PollCursor).where(col(PollCursor.id) == cursor_id, col(PollCursor.lease_token) == token).values(**values)
     )
 
 
 async def poll_soon(session: AsyncSession, connection_id: UUID) -> None:
     """Poll a connection at the next opportunity."""
     await session.exec(
-        update(PollCursor)
-        .where(col(PollCursor.connection_id) == connection_id)
-        .values(next_attempt_at=clock.now())
+        update(PollCursor).where(col(PollCursor.connection_id) == connection_id).values(next_attempt_at=clock.now())
     )
 
 
@@ -134,9 +129,10 @@ async def mark_missed(session: AsyncSession, side: str, missed: Mapping[UUID, da
     """Links with a comment that was never carried: look again, and read that side's comments from there."""
     if not missed:
         return 0
-    await repository.lock_links(session, list(missed))
+    await lock_links(session, list(missed))
     column = "source_comments_from" if side == "source" else "target_comments_from"
-    result = await session.execute(
+    result = await raw(
+        session,
         text(
             f"""
             UPDATE ticket_link t
@@ -181,7 +177,8 @@ async def finish_reading(session: AsyncSession, run_id: UUID) -> None:
 
 async def finish_converged(session: AsyncSession) -> None:
     """Runs none of whose links is waiting any more are done."""
-    await session.execute(
+    await raw(
+        session,
         text(
             """
             UPDATE sync_run r SET state = 'done', finished_at = :now
