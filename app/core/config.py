@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     )
     inbox_retention_days: int = Field(default=30, ge=1)
     outbox_retention_days: int = Field(default=90, ge=1)
+    worker_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Where a worker serves its metrics; nowhere when not set."
+    )
     worker_name: str = Field(default="worker", max_length=60)
 
     @field_validator("public_url")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from app.core.errors import AppError, NotFound, TooLarge
 from app.core.problems import MEDIA_TYPE, MalformedBody, Problem, UnsupportedMediaType, problems
+from app.core.strict import Out
 
 _BY_STATUS = {
     400: "Correct the request and send it again; the same request will be refused again.",
@@ -137,11 +138,26 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents for extending the schema
 
 
+def _restore_nulls(schemas: dict[str, Any]) -> None:
+    """FastAPI leaves nulls out of the document, and an example without its null fields does not fit its schema."""
+    for kind in _with_descendants(Out):
+        extra = kind.model_config.get("json_schema_extra")
+        if kind.__name__ in schemas and isinstance(extra, dict) and "examples" in extra:
+            schemas[kind.__name__]["examples"] = extra["examples"]
+
+
+def _with_descendants(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _with_descendants(child)
+
+
 def _with_problems(document: dict[str, Any]) -> None:
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs", {}))
     schemas["Problem"] = problem
+    _restore_nulls(schemas)
     # FastAPI's own 422 appears on routes outside /v1; what is really answered there is a Problem, too.
     answered = {
         "description": "Some of the input is not valid",

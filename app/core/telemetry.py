@@ -6,7 +6,7 @@ numbers to everyone who may scrape.
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -107,6 +107,11 @@ def observe_vendor_call(kind: str, method: str, template: str, status: int | Non
     when no answer came."""
     VENDOR_CALLS.labels(kind, method, template, status_class(status)).inc()
     VENDOR_SECONDS.labels(kind, template).observe(seconds)
+
+
+def serve(port: int) -> None:
+    """Serve this process's metrics over HTTP in a thread of their own, for a process that has no routes."""
+    start_http_server(port, registry=REGISTRY)
 
 
 def render() -> bytes:

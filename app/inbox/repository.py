@@ -241,8 +241,3 @@ async def backlog(session: AsyncSession, *, older_than: datetime) -> tuple[int, 
     ).one()
     age = max(0.0, (clock.now() - row[2]).total_seconds()) if row[2] else 0.0
     return row[0], row[1], age
-
-
-async def count_dead(session: AsyncSession) -> int:
-    """Dead letters of all tenants, for the gauge."""
-    return (await session.exec(select(func.count()).where(InboxMessage.status == DEAD))).one()

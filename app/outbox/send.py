@@ -210,6 +210,7 @@ class Sender:
             written[command.id] = result.native_id
             return result
         if isinstance(result, Refused):
+            telemetry.DEAD_LETTERS.labels("outbound_command").inc()
             await repository.bury(
                 session,
                 command.id,
@@ -235,6 +236,7 @@ class Sender:
                 f"Given up after {command.attempts} tries. Last: {result.detail}",
                 "See what the remote side says, then replay it.",
             )
+            telemetry.DEAD_LETTERS.labels("outbound_command").inc()
             await repository.bury(
                 session,
                 command.id,

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+from app.core import telemetry
 from app.core.config import Settings
 from app.core.http.budget import BudgetStore
 from app.core.logging import get_logger
@@ -20,6 +21,8 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     redis = open_redis(settings.redis_url.get_secret_value())
+    if settings.worker_metrics_port is not None:
+        telemetry.serve(settings.worker_metrics_port)
     runtime = Runtime(settings, BudgetStore(redis))
     await runtime.start()
     ears = asyncio.create_task(bells.listen(settings, runtime.doorbell), name="doorbells")

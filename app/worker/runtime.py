@@ -9,6 +9,9 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 import app.tables  # noqa: F401  foreign keys name tables of rooms this process may not have imported
 from app.connections import service as connections
 from app.connections.pool import ConnectorPool
@@ -17,7 +20,7 @@ from app.core import clock, ids, telemetry
 from app.core.backoff import RetryPolicy
 from app.core.config import Settings
 from app.core.crypto import Vault
-from app.core.db import claims
+from app.core.db import claims, idempotency
 from app.core.db.engine import create_engine
 from app.core.db.session import Database
 from app.core.http.budget import BudgetStore
@@ -50,7 +53,8 @@ class Runtime:
         self.owner: UUID = ids.new_id()
         self.doorbell = LocalDoorbell()
         self.database = Database(create_engine(settings, application_name=settings.worker_name), self.doorbell)
-        self._liveness = create_engine(settings, application_name=f"{settings.worker_name} liveness")
+        self._liveness_connection: AsyncConnection | None = None
+        self._liveness = create_engine(settings, application_name=f"{settings.worker_name} liveness", pooled=False)
         self.vault = Vault.from_settings(settings)
         self.pool = ConnectorPool(self.database, self.vault, budgets, settings)
         self._build(settings)
@@ -140,6 +144,7 @@ class Runtime:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self.pool.aclose()
+        await self._let_go()
         await self._liveness.dispose()
         await self.database.aclose()
 
@@ -148,6 +153,13 @@ class Runtime:
         await claims.hold_liveness(connection, self.owner)
         self._liveness_connection = connection
 
+    async def _let_go(self) -> None:
+        """Give the liveness lock back: whoever tests it then knows that this worker is gone."""
+        held, self._liveness_connection = self._liveness_connection, None
+        if held is not None:
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await held.close()
+
     async def _upkeep(self) -> None:
         while not self._upkeep_stop.is_set():
             try:
@@ -155,14 +167,16 @@ class Runtime:
             except Exception as error:  # noqa: BLE001  PostgreSQL may be away for a while; the next round tells
                 log.warning("upkeep.failed", error=type(error).__name__)
                 with contextlib.suppress(Exception):
-                    await self._liveness_connection.close()
-                with contextlib.suppress(Exception):
+                    await self._let_go()
                     await self._hold_liveness()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(UPKEEP_SECONDS):
                     await self._upkeep_stop.wait()
 
     async def _upkeep_round(self) -> None:
+        if self._liveness_connection is None:
+            await self._hold_liveness()
+        assert self._liveness_connection is not None
         await heartbeat.beat(self._liveness_connection, self.owner, self.settings.worker_name)
         async with self.database.transaction() as session:
             freed = await claims.release_orphans(session, QUEUES)
@@ -189,6 +203,7 @@ class Runtime:
             await inbox.prune(session, before=kept)
             kept = clock.now() - timedelta(days=self.settings.outbox_retention_days)
             await outbox.prune(session, before=kept)
+            await idempotency.prune_expired(session)
 
 
 async def _forever(run: Callable[[], Awaitable[None]]) -> None:

@@ -53,7 +53,9 @@ def test_there_is_something_to_ask() -> None:
     assert set(CHECKS.get_all_names()) >= CHECKED
 
 
-REFUSABLE = [one for one in OPERATIONS if one.body or one.query or one.path_parameters]
+REFUSABLE = [
+    one for one in OPERATIONS if one.path.startswith("/v1/") and (one.body or one.query or one.path_parameters)
+]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,8 @@ async def test_answers_are_what_the_contract_says(
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         response = case.call(base_url=live_url, headers=headers)
-        assert not operation.path.startswith("/v1/") or response.status_code != 401, "the key opens it"
+        if mode is GenerationMode.POSITIVE:  # nonsense may also be a header that hides the key
+            assert response.status_code != 401
         case.validate_response(response, checks=CHECKS.get_by_names(sorted(CHECKED)))
 
     await asyncio.to_thread(ask)

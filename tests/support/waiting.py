@@ -4,9 +4,21 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
+
+
+@overload
+async def wait_until(
+    predicate: Callable[[], Awaitable[T]], timeout_seconds: float = 10.0, *, every_seconds: float = 0.01
+) -> T: ...
+
+
+@overload
+async def wait_until(
+    predicate: Callable[[], T], timeout_seconds: float = 10.0, *, every_seconds: float = 0.01
+) -> T: ...
 
 
 async def wait_until(

@@ -89,7 +89,9 @@ class Database:
         await self.engine.dispose()
 
 
-async def raw(session: AsyncSession, statement: TextClause, values: Mapping[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+async def raw(
+    session: AsyncSession, statement: TextClause, values: Mapping[str, Any]
+) -> CursorResult[*tuple[Any, ...]]:
     """Run a statement that is written out, with arrays for whole batches: SQLModel's ``exec`` has no form for it."""
     connection = await session.connection()
     return await connection.execute(statement, values)
