@@ -45,7 +45,10 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:connection
 
 @dataclass(frozen=True, slots=True)
 class NewCommand:
-    """A write that was decided. ``subject_id`` is the row it is for; see :class:`OutboundCommand`."""
+    """A write that was decided. ``subject_id`` is the row it is for; see :class:`OutboundCommand`.
+
+    ``look_first``: it may have been done in a past that this database does not remember.
+    """
 
     tenant_id: UUID
     connection_id: UUID
@@ -56,6 +59,7 @@ class NewCommand:
     lane: str
     body: dict[str, Any]
     snapshot: dict[str, Any] = field(default_factory=dict)
+    look_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list
             "snapshot": command.snapshot,
             "status": PENDING,
             "attempts": 0,
-            "open_tries": 0,
+            "open_tries": int(command.look_first),
             "next_attempt_at": now,
         }
         for command in commands

@@ -160,8 +160,9 @@ class Sender:
 
     def _not_visible_yet(self, command: ClaimedCommand) -> Deferred | None:
         """Some desks list late what they have just created: only a look after the lag may say "not there"."""
-        visible_at = (command.tried_at or command.created_at) + self._lag
-        wait = (visible_at - clock.now()).total_seconds()
+        if command.tried_at is None:
+            return None  # nothing was ever sent: it was only to be made sure
+        wait = (command.tried_at + self._lag - clock.now()).total_seconds()
         if wait <= 0:
             return None
         return Deferred(

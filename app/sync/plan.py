@@ -18,6 +18,10 @@ from app.sync.repository import ClaimedLink, Settled
 from app.sync.settings import SIDES, Side, covers, other
 
 
+# A ticket this old that is new to us may have its twin already; looking costs one or two calls for a whole batch.
+LOOK_FIRST_AGE = timedelta(minutes=10)
+
+
 @dataclass(slots=True)
 class Plan:
     """What follows from one look at one link."""
@@ -97,8 +101,15 @@ def _plan_new(
             "origin_ticket_id": ticket.native_id,
             "values": {name.value: value for name, value in ticket.values.items()},
         },
+        look_first=_is_old(ticket, views[origin]),
     )
     return Plan(settled, commands=[command])
+
+
+def _is_old(ticket: Ticket, view: SideView) -> bool:
+    """Whether a ticket may have been dealt with before: by a database that was since restored from a backup, or by a
+    relationship that came before this one's memory. What is minutes old was not."""
+    return ticket.created_at is None or ticket.created_at < view.read_at - LOOK_FIRST_AGE
 
 
 def _refusal(opened: OpenRelationship, ticket: Ticket | None) -> str | None:
@@ -228,6 +239,7 @@ def _comment_commands(
     if not opened.settings.public_comments:
         return []
     origin = other(side)
+    look_first = link.source_comments_until is None and _is_old(tickets[side], origin_view)
     found = origin_view.comments.get(tickets[origin].native_id, [])
     ours = {comment.native_id for comment in found if (origin, comment.native_id) in known}
     for comment in found:
@@ -236,7 +248,7 @@ def _comment_commands(
             ours.add(comment.native_id)
             result.adopted.append(ledger_entry(opened, link.id, origin, "comment", comment.native_id, ""))
     return [
-        _comment_command(opened, link, side, tickets[side], comment)
+        _comment_command(opened, link, side, tickets[side], comment, look_first=look_first)
         for comment in to_carry(found, ours=frozenset(ours))
     ]
 
@@ -246,7 +258,7 @@ def _is_marked(opened: OpenRelationship, comment: Comment) -> bool:
 
 
 def _comment_command(
-    opened: OpenRelationship, link: ClaimedLink, side: Side, ticket: Ticket, comment: Comment
+    opened: OpenRelationship, link: ClaimedLink, side: Side, ticket: Ticket, comment: Comment, *, look_first: bool
 ) -> NewCommand:
     origin = other(side)
     key = marker.comment_key(opened.relationship.id, origin, comment.native_id)
@@ -272,6 +284,7 @@ def _comment_command(
             "relationship_id": str(opened.relationship.id),
             "origin_comment_id": comment.native_id,
         },
+        look_first=look_first,
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
-from jsonschema_specifications import REGISTRY
 
 from app.core import contract
 from app.operations import openapi_document
@@ -62,7 +61,6 @@ def test_it_is_openapi_3_1() -> None:
     for name, schema in schemas.items():
         Draft202012Validator.check_schema(schema)
         assert schema.get("title") or schema.get("enum") or schema.get("anyOf") or schema.get("type"), name
-    assert REGISTRY is not None
 
 
 def _references(value: Any) -> Iterator[str]:

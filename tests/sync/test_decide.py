@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,8 @@ def carried_out(
 ) -> tuple[Shadow, dict[Side, Ticket]]:
     """What the engine does with a decision: write, read back what the desk made of it, keep both in the shadow."""
     shadow: Shadow = {name: dict(pair) for name, pair in base.items()}
-    shadow.update({name.value: dict(pair) for name, pair in decision.shadow.items()})
+    for name, pair in decision.shadow.items():
+        shadow[name.value] = {"source": pair["source"], "target": pair["target"]}
     after = dict(tickets)
     for side in SIDES:
         for name, value in decision.writes[side].items():
@@ -240,7 +242,7 @@ class TestCarry:
 
 
 class TestConflict:
-    BASE: Shadow = {"summary": {"source": "old", "target": "old"}}
+    BASE: ClassVar[Shadow] = {"summary": {"source": "old", "target": "old"}}
 
     def settle(self, policy: Policy, *, ahead: float | None) -> tuple[Side, str]:
         settings = settings_with(fields={SUMMARY: FieldRule(policy=policy)})

@@ -11,12 +11,11 @@ from app.core import clock, ids
 from app.core.db.session import Database
 from app.outbox import repository as outbox
 from app.sync import repository
-from app.sync.repository import polls
 from app.sync.models import LedgerEntry, PollCursor, SyncRun, TicketLink
 from app.sync.plan import plan
-from app.sync.repository import Recorded, SyncRunRepository
+from app.sync.repository import Recorded, SyncRunRepository, polls
 from tests.support.rows import LEASE, Pair, add_link, add_pair, command_for, dirty_link, read_link
-from tests.sync.test_plan import opened, views
+from tests.sync.looks import opened, views
 from tests.sync.values import NOON, ticket
 
 

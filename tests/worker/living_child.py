@@ -25,7 +25,7 @@ async def main(database_url: str, limit: int) -> None:
             claimed = await repository.claim(
                 session, limit=limit, lease=timedelta(seconds=90), token=ids.new_id(), owner=owner
             )
-        print(owner.hex, len(claimed), flush=True)  # noqa: T201  the parent reads it
+        print(owner.hex, len(claimed), flush=True)
         await asyncio.Event().wait()
 
 

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -85,7 +86,7 @@ class TestHeard:
             for number in range(2, 12):
                 started = time.perf_counter()
                 bell.ring("inbox")
-                await wait_until(lambda n=number: len(ears.heard) == n, every_seconds=0.002)
+                await wait_until(partial(_heard, ears, number), every_seconds=0.002)
                 waits.append(time.perf_counter() - started)
 
         assert sorted(waits)[5] < 0.5, "the sweep comes after 3 s; a ring must be heard long before it"
@@ -107,7 +108,7 @@ class TestHeard:
         async with listening(settings) as ears, ringing(redis_url) as bell:
             for number in range(1, 6):
                 bell.ring("inbox")
-                await wait_until(lambda n=number: len(ears.heard) >= n)
+                await wait_until(partial(_heard, ears, number))
 
     async def test_nothing_is_left_in_redis(self, redis_url: str) -> None:
         settings = make_settings(DATABASE, redis_url)
@@ -133,6 +134,10 @@ class TestHeard:
             bell.ring("outbox")
             await wait_until(lambda: ears.heard == ["inbox", "outbox"])
         await client.aclose()
+
+
+def _heard(ears: Ears, count: int) -> bool:
+    return len(ears.heard) >= count
 
 
 async def _none(question: object) -> bool:
@@ -172,7 +177,6 @@ class TestAway:
     async def test_when_redis_comes_back_bells_are_heard_again(self) -> None:
         server = EmbeddedRedis()
         server.start()
-        stopped = False
         try:
             settings = make_settings(DATABASE, server.url)
             async with listening(settings) as ears, ringing(server.url) as bell:
@@ -189,8 +193,7 @@ class TestAway:
 
                 await wait_until(heard, timeout_seconds=20, every_seconds=0.1)
         finally:
-            if not stopped:
-                server.stop()
+            server.stop()
 
     async def test_closing_is_quick_and_quiet(self) -> None:
         bell = ArqDoorbell(dead_redis())

@@ -1,4 +1,4 @@
-"""Leases of processes that died are free within seconds; those of a paused process stay. Real processes, real signals."""
+"""Leases of processes that died are free within seconds; those of a paused process stay. Real signals."""
 
 import asyncio
 import signal

@@ -120,7 +120,7 @@ class TestLife:
 
 class TestEnd:
     async def test_nothing_is_left_behind(self, database: Database, database_url: str) -> None:
-        before = {task for task in asyncio.all_tasks()}
+        before = set(asyncio.all_tasks())
         settings = make_settings(database_url, worker_name="leaving")
         async with working(settings):
             await wait_until(lambda: _positive(sessions_of(database, "leaving")))
