@@ -84,10 +84,7 @@ def open_data_folder(wanted: Path | None, user: ServerUser, *, ephemeral: bool) 
     `root_folder()`, in a folder that belongs to `wanted` alone. Raises `FolderInUseError` and
     `FolderUnusableError`.
     """
-    if ephemeral:
-        path = _temporary_folder("phl-data-", user)
-    else:
-        path = placed_for(wanted or default_data_folder(), user)
+    path = _temporary_folder("phl-data-", user) if ephemeral else placed_for(wanted or default_data_folder(), user)
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if user.uid is not None:

@@ -119,7 +119,7 @@ class GroupCommit:
         except DBAPIError as error:
             await self._one_by_one(group, error)
             return
-        except Exception as error:  # every waiter gets it; none may be answered with a 2xx
+        except Exception as error:  # noqa: BLE001  every waiter gets it; none may be answered with a 2xx
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
@@ -145,7 +145,7 @@ class GroupCommit:
                 if len(group) == 1:
                     raise error
                 fresh = await self._store(arrivals)
-            except Exception as failure:  # this waiter gets it
+            except Exception as failure:  # noqa: BLE001  this waiter gets it
                 if not future.done():
                     future.set_exception(failure)
             else:

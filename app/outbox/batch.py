@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from app.connectors.canonical import Deferred, WriteResult
-from app.outbox.repository import ClaimedCommand
+from app.outbox.commands import ClaimedCommand
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.connectors.canonical import WriteResult
 from app.connectors.ports import Connector
-from app.outbox.repository import ClaimedCommand
+from app.outbox.commands import ClaimedCommand
 
 
 class Lock(Protocol):

@@ -1,7 +1,6 @@
 """All SQL of the outbox."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from app.core import clock, ids
 from app.core.db.repository import TenantRepository
 from app.core.db.session import raw
 from app.core.pagination import PageRequest, Slice, paginate
+from app.outbox.commands import ClaimedCommand, NewCommand
 from app.outbox.models import CANCELLED, DEAD, DONE, PENDING, OutboundAttempt, OutboundCommand
 
 # A command is due when it is and when nothing before it in its order is waiting for later or held by another worker.
@@ -41,51 +41,6 @@ _CLAIM = text(
 
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:connection, 0))")
-
-
-@dataclass(frozen=True, slots=True)
-class NewCommand:
-    """A write that was decided. ``subject_id`` is the row it is for; see :class:`OutboundCommand`.
-
-    ``look_first``: it may have been done in a past that this database does not remember.
-    """
-
-    tenant_id: UUID
-    connection_id: UUID
-    subject_id: UUID
-    ordering_key: str
-    kind: str
-    key: str
-    lane: str
-    body: dict[str, Any]
-    snapshot: dict[str, Any] = field(default_factory=dict)
-    look_first: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedCommand:
-    """A write taken for sending. ``in_doubt``: an earlier try may have done it."""
-
-    id: UUID
-    tenant_id: UUID
-    connection_id: UUID
-    subject_id: UUID
-    ordering_key: str
-    sequence: int
-    kind: str
-    key: str
-    lane: str
-    body: dict[str, Any]
-    snapshot: dict[str, Any]
-    attempts: int
-    open_tries: int
-    tried_at: datetime | None
-    created_at: datetime
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether to look at the remote before doing it (again)."""
-        return self.open_tries > 1
 
 
 async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list[str]:

@@ -24,9 +24,9 @@ from app.core.errors import AppError
 from app.core.logging import get_logger
 from app.outbox import repository
 from app.outbox.batch import Batch, Outcome
+from app.outbox.commands import ClaimedCommand
 from app.outbox.handlers import handler
 from app.outbox.models import OutboundAttempt
-from app.outbox.repository import ClaimedCommand
 
 log = get_logger(__name__)
 

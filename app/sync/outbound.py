@@ -20,7 +20,7 @@ from app.connectors.canonical import (
     Written,
 )
 from app.connectors.ports import Connector
-from app.outbox.repository import ClaimedCommand
+from app.outbox.commands import ClaimedCommand
 from app.sync import repository
 from app.sync.decide import first_shadow
 from app.sync.maps import Maps, same_text

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app.connectors.canonical import Comment, Ticket, TicketField
 from app.core import clock
-from app.outbox.repository import NewCommand
+from app.outbox.commands import NewCommand
 from app.sync import marker
 from app.sync.compose import comment_text, resolution_note
 from app.sync.context import OpenRelationship
@@ -16,7 +16,6 @@ from app.sync.look import SideView
 from app.sync.models import LinkChange
 from app.sync.repository import ClaimedLink, Settled
 from app.sync.settings import SIDES, Side, covers, other
-
 
 # A ticket this old that is new to us may have its twin already; looking costs one or two calls for a whole batch.
 LOOK_FIRST_AGE = timedelta(minutes=10)

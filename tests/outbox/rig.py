@@ -14,8 +14,8 @@ from app.core import clock, ids
 from app.core.backoff import RetryPolicy
 from app.core.db.session import Database
 from app.outbox import repository
+from app.outbox.commands import NewCommand
 from app.outbox.models import OutboundAttempt, OutboundCommand
-from app.outbox.repository import NewCommand
 from app.outbox.send import Sender
 from tests.support.memorydesk import MemoryDesk, OneDesk
 from tests.support.rows import LEASE, Pair, command_for, read_command

@@ -10,8 +10,8 @@ from sqlmodel import col, func, select
 from app.core import clock, ids
 from app.core.db.session import Database
 from app.outbox import repository
+from app.outbox.commands import ClaimedCommand, NewCommand
 from app.outbox.models import OutboundAttempt, OutboundCommand
-from app.outbox.repository import ClaimedCommand, NewCommand
 from tests.support.rows import LEASE, Pair, add_link, add_pair, command_for, read_command
 
 

@@ -8,8 +8,8 @@ import pytest
 from app.core import ids
 from app.core.db.session import Database
 from app.outbox import repository
+from app.outbox.commands import NewCommand
 from app.outbox.models import OutboundAttempt
-from app.outbox.repository import NewCommand
 from tests.support.application import Api, MakeApi, body, problem
 from tests.support.rows import Pair, add_link, add_pair, command_for, read_command
 

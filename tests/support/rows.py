@@ -13,8 +13,8 @@ from app.connections.models import Connection
 from app.core import clock, ids
 from app.core.crypto import Vault
 from app.core.db.session import Database
+from app.outbox.commands import NewCommand
 from app.outbox.models import OutboundCommand
-from app.outbox.repository import NewCommand
 from app.sync.context import marker_place
 from app.sync.models import Relationship, TicketLink
 from app.sync.settings import RelationshipSettings

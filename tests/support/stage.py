@@ -124,7 +124,8 @@ class Stage:
         wanted = {
             "kind": "halopsa",
             "name": f"{desk.name} {next(_numbers)}",
-            "config": {"base_url": desk.base_url, **(config or {})},
+            # With HaloPSA's usual 300 calls a story would soon wait for wider batches; what does that tests the pacing.
+            "config": {"base_url": desk.base_url, "budget_limit": 100_000, **(config or {})},
             "credentials": {
                 "client_id": application.seed.client_id,
                 "client_secret": application.seed.client_secret,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.connectors.canonical import Comment, CommentKind, Party, Ticket, Visibility
 from app.connectors.registry import SideOptions
-from app.outbox.repository import NewCommand
+from app.outbox.commands import NewCommand
 from app.sync import marker
 from app.sync.plan import plan
 from app.sync.settings import SIDES, RelationshipSettings, Side, other
