@@ -128,7 +128,9 @@ class Desks:
         """Wait until the target holds everything, for a while: what does not come is reported as missing."""
         loop = asyncio.get_running_loop()
         until = loop.time() + ARRIVE_SECONDS
-        while not self._agree() and loop.time() < until:
+        while True:
+            if self._agree() or loop.time() > until:
+                return
             await asyncio.sleep(0.1)
 
 

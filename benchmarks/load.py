@@ -144,11 +144,12 @@ class _Pump:
 async def _python(load: Load, url: str, ring: Path, template: Path) -> Round:
     pump = _Pump(url, ring, template)
     parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     transports = []
     for _ in range(load.connections):
-        transport, _protocol = await loop.create_connection(lambda: _Connection(pump), parts.hostname, parts.port)
+        transport, _protocol = await loop.create_connection(lambda: _Connection(pump), host, port)
         transports.append(transport)
     await asyncio.sleep(max(0.0, load.seconds - (time.perf_counter() - started)))
     spent = time.perf_counter() - started

@@ -8,8 +8,8 @@ import asyncio
 from typing import Any
 
 import orjson
-from arq.connections import ArqRedis, RedisSettings, create_pool
-from redis.asyncio import Redis
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from app.core import telemetry
@@ -35,12 +35,11 @@ def loads(blob: bytes) -> dict[str, Any]:
     return value
 
 
-def redis_settings(url: str) -> RedisSettings:
-    """arq's settings for our address; one quick try, because callers have a sweep to fall back on."""
-    found = RedisSettings.from_dsn(url)
-    found.conn_timeout = 1
-    found.conn_retries = 0
-    return found
+def open_arq(url: str) -> ArqRedis:
+    """arq's client for our address. Nothing is sent yet, so nothing can leak when the caller is cancelled; every wait
+    is short, because callers have a sweep to fall back on. Close it with ``aclose(close_connection_pool=True)``."""
+    pool = ConnectionPool.from_url(url, socket_connect_timeout=1.0, socket_timeout=5.0)
+    return ArqRedis(pool, job_serializer=dumps, job_deserializer=loads, expires_extra_ms=EXPIRES_MS)
 
 
 def open_redis(url: str) -> Redis:
@@ -53,8 +52,7 @@ class ArqDoorbell:
     """Rings the workers through Redis. Never raises, never blocks."""
 
     def __init__(self, url: str) -> None:
-        self._settings = redis_settings(url)
-        self._redis: ArqRedis | None = None
+        self._redis = open_arq(url)
         self._rung: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -70,32 +68,22 @@ class ArqDoorbell:
                 names, self._rung = self._rung, set()
                 try:
                     async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                        if self._redis is None:
-                            self._redis = await create_pool(
-                                self._settings, job_serializer=dumps, job_deserializer=loads
-                            )
                         for name in names:
                             await self._redis.enqueue_job(f"wake_{name}", _expires=EXPIRES_MS / 1000)
                 except (RedisError, OSError, TimeoutError) as error:
                     telemetry.DOORBELL_FAILURES.inc()
                     log.debug("doorbell.failed", error=type(error).__name__)
-                    await self._forget()
                     await asyncio.sleep(REST_SECONDS)
                 await asyncio.sleep(COALESCE_SECONDS)
         finally:
             self._task = None
-
-    async def _forget(self) -> None:
-        redis, self._redis = self._redis, None
-        if redis is not None:
-            try:
-                await redis.aclose()
-            except (RedisError, OSError):
-                return
 
     async def aclose(self) -> None:
         """Stop ringing and close the connection."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._forget()
+        try:
+            await self._redis.aclose(close_connection_pool=True)
+        except (RedisError, OSError):
+            return

@@ -37,7 +37,6 @@ class InboxMessage(TenantRow, Leased, table=True):
     connection_id: UUID
     external_id: str
     body: bytes = Field(sa_type=LargeBinary)
-    size_bytes: int = Field(default=0)
     headers: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
     status: str = Field(default=PENDING)
     duplicates: int = Field(default=0)

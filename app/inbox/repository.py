@@ -23,9 +23,9 @@ from app.inbox.models import DEAD, DONE, PENDING, InboxMessage
 _INSERT = text(
     """
     INSERT INTO inbox_message (id, tenant_id, connection_id, external_id, body, headers, status, duplicates,
-                               size_bytes, attempts, next_attempt_at, created_at)
+                               attempts, next_attempt_at, created_at)
     SELECT r.id, r.tenant_id, r.connection_id, r.external_id, r.body, r.headers::jsonb, 'pending', r.duplicates,
-           octet_length(r.body), 0, :now, :now
+           0, :now, :now
     FROM unnest(CAST(:ids AS uuid[]), CAST(:tenants AS uuid[]), CAST(:connections AS uuid[]),
                 CAST(:externals AS text[]), CAST(:bodies AS bytea[]), CAST(:headers AS text[]),
                 CAST(:duplicates AS int[]))
@@ -189,6 +189,15 @@ class InboxRepository(TenantRepository[InboxMessage]):
             statement = statement.where(col(InboxMessage.external_id) == external_id)
         columns = {"created_at": InboxMessage.created_at}
         return await paginate(self.session, statement, request, columns=columns, id_column=InboxMessage.id)
+
+    async def sizes(self, message_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """Bytes of each event; PostgreSQL knows them without reading the bodies."""
+        found = await self.session.exec(
+            select(InboxMessage.id, func.octet_length(InboxMessage.body)).where(
+                InboxMessage.tenant_id == self.tenant_id, col(InboxMessage.id).in_(message_ids)
+            )
+        )
+        return dict(found.all())
 
 
 async def replay(

@@ -97,8 +97,8 @@ async def deliver_webhook(connection_id: str) -> dict[str, int]:
     raise NotImplementedError(connection_id)  # pragma: no cover  never reached
 
 
-def _out(row: InboxMessage) -> dict[str, Any]:
-    return {**row.model_dump(exclude={"body"}), "received_at": row.created_at}
+def _out(row: InboxMessage, size_bytes: int) -> dict[str, Any]:
+    return {**row.model_dump(exclude={"body"}), "size_bytes": size_bytes, "received_at": row.created_at}
 
 
 @router.get("", summary="List received events", responses=problems(Forbidden))
@@ -111,10 +111,11 @@ async def list_inbox(
     external_id: Annotated[str | None, Query(max_length=200, description="Only this delivery.")] = None,
 ) -> Page[InboxMessageOut]:
     """What the hooks brought; `status=dead` lists the dead letters."""
-    found = await InboxRepository(session, principal.tenant_id).page(
-        page, connection_id=connection_id, status=status, external_id=external_id
-    )
-    return Page(items=[InboxMessageOut.model_validate(_out(row)) for row in found.rows], next_cursor=found.next_cursor)
+    inbox = InboxRepository(session, principal.tenant_id)
+    found = await inbox.page(page, connection_id=connection_id, status=status, external_id=external_id)
+    sizes = await inbox.sizes([row.id for row in found.rows])
+    items = [InboxMessageOut.model_validate(_out(row, sizes[row.id])) for row in found.rows]
+    return Page(items=items, next_cursor=found.next_cursor)
 
 
 @router.get("/{inbox_message_id}", summary="Look at one received event", responses=problems(Forbidden, NotFound))
@@ -123,7 +124,7 @@ async def get_inbox_message(
 ) -> InboxMessageDetail:
     """One event with its content."""
     row = await InboxRepository(session, principal.tenant_id).get(inbox_message_id)
-    return InboxMessageDetail.model_validate({**_out(row), "body": row.body.decode(errors="replace")})
+    return InboxMessageDetail.model_validate({**_out(row, len(row.body)), "body": row.body.decode(errors="replace")})
 
 
 @router.post(

@@ -40,7 +40,7 @@ _CLAIM = text(
 )
 
 
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:connection, 0))")
+_ONE_AT_A_TIME = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:connection, 0))")
 
 
 async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list[str]:
@@ -114,10 +114,13 @@ async def claim(
 ) -> list[ClaimedCommand]:
     """Take up to ``limit`` due writes of one connection, in order.
 
-    Claims of one connection follow each other: a second worker that looked while the first one's claim was not yet
-    committed would skip the locked head of an order and take what comes after it.
+    Claims of one connection never overlap: a second worker that looked while the first one's claim was not yet
+    committed would skip the locked head of an order and take what comes after it. It gets nothing instead, and comes
+    again.
     """
-    await raw(session, _ONE_AT_A_TIME, {"connection": f"outbox:{connection_id}"})
+    alone = await raw(session, _ONE_AT_A_TIME, {"connection": f"outbox:{connection_id}"})
+    if not alone.scalar():
+        return []
     now = clock.now()
     result = await raw(
         session,

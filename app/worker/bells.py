@@ -6,8 +6,10 @@ loss costs one sweep. ``keep_result=0`` and no job id, because a kept result or 
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
+from arq.connections import ArqRedis
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
@@ -29,11 +31,11 @@ def _job(name: str, doorbell: LocalDoorbell) -> Any:
     return func(wake, name=f"wake_{name}", keep_result=0, max_tries=1, timeout=5)
 
 
-def make_worker(settings: Settings, doorbell: LocalDoorbell) -> Worker:
+def make_worker(settings: Settings, doorbell: LocalDoorbell, redis: ArqRedis) -> Worker:
     """An arq worker whose only jobs are doorbells."""
     return Worker(
         functions=[_job(name, doorbell) for name in NAMES],
-        redis_settings=queue.redis_settings(settings.redis_url.get_secret_value()),
+        redis_pool=redis,
         handle_signals=False,
         poll_delay=settings.doorbell_poll_seconds,
         max_jobs=10,
@@ -53,16 +55,22 @@ def make_worker(settings: Settings, doorbell: LocalDoorbell) -> Worker:
 async def listen(settings: Settings, doorbell: LocalDoorbell) -> None:
     """Hear doorbells for ever: when Redis is away arq's worker ends, and is started anew until Redis is back."""
     while True:
-        worker = make_worker(settings, doorbell)
+        redis = queue.open_arq(settings.redis_url.get_secret_value())
+        worker = make_worker(settings, doorbell, redis)
         try:
             await worker.async_run()
         except (RedisError, OSError, TimeoutError) as error:
             telemetry.DOORBELL_FAILURES.inc()
             log.warning("doorbell.deaf", error=type(error).__name__)
         finally:
-            try:
-                await worker.close()
-            except (RedisError, OSError):
-                log.debug("doorbell.close_failed")
+            await _close(worker, redis)
         doorbell.ring_all()  # what was rung meanwhile was not heard
         await asyncio.sleep(REST_SECONDS)
+
+
+async def _close(worker: Worker, redis: ArqRedis) -> None:
+    for close in (worker.close, partial(redis.aclose, close_connection_pool=True)):
+        try:
+            await close()
+        except (RedisError, OSError):
+            log.debug("doorbell.close_failed")

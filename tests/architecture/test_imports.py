@@ -16,6 +16,7 @@ ROOMS = sorted(
 PUBLIC = {"service", "schemas", "canonical", "errors"}
 KNOWN_DEEP_IMPORTS = {
     # A queue's room owns its SQL; the rooms that fill or watch it call these functions inside their own transaction.
+    ("sync", "outbox.commands"),  # writes as values, which a room makes and is handed back
     ("sync", "outbox.repository"),
     ("sync", "outbox.send"),  # the Protocol of who is told about refused credentials
     ("sync", "inbox.dispatch"),  # the shape of what a room is handed

@@ -109,7 +109,6 @@ def test_only_repositories_build_sql() -> None:
     """SQL in a service forgets the tenant one day; in a repository it cannot."""
     allowed = {
         "app/core/db/": "the base of every repository, claims, idempotency",
-        "app/sync/polls.py": "the second repository of that room, split for its length",
         "app/worker/heartbeat.py": "its one table; a repository.py of its own would hold two statements",
     }
     found: dict[str, list[int]] = {}

@@ -91,7 +91,6 @@ class TestConversation:
         await stage.settled()
 
         assert pair.target.said(twin) == words
-        assert [note.said for note in pair.target.notes(twin)] == words
 
     async def test_private_notes_stay_at_home(self, stage: Stage) -> None:
         """Given private notes on both sides, when settings change and tickets are looked at again, then nobody at

@@ -1,10 +1,12 @@
 """The queue of writes: order, leases, dead letters that come back, and what is thrown away."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import col, func, select
 
 from app.core import clock, ids
@@ -13,6 +15,7 @@ from app.outbox import repository
 from app.outbox.commands import ClaimedCommand, NewCommand
 from app.outbox.models import OutboundAttempt, OutboundCommand
 from tests.support.rows import LEASE, Pair, add_link, add_pair, command_for, read_command
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -40,6 +43,14 @@ async def claim(database: Database, pair: Pair, *, limit: int = 100, token: UUID
             token=token or ids.new_id(),
             owner=ids.new_id(),
         )
+
+
+async def _waits_or_is_done(claiming: asyncio.Task[list[ClaimedCommand]], database: Database) -> bool:
+    """Whether the other worker has looked already, or waits until this one has committed."""
+    async with database.transaction() as session:
+        connection = await session.connection()
+        waiting = await connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+    return claiming.done() or bool(waiting)
 
 
 async def bury(database: Database, key: str, *, error_class: str = "validation") -> None:
@@ -148,13 +159,13 @@ class TestOrder:
         """Two workers claim at the same moment: the second must not see the first one's head as free."""
         first, second = command_for(pair, link), command_for(pair, link)
         await enqueue(database, first, second)
-        async with database.transaction() as one, database.transaction() as two:
+        async with database.transaction() as session:
             head = await repository.claim(
-                one, pair.target_id, limit=1, lease=LEASE, token=ids.new_id(), owner=ids.new_id()
+                session, pair.target_id, limit=1, lease=LEASE, token=ids.new_id(), owner=ids.new_id()
             )
-            behind = await repository.claim(
-                two, pair.target_id, limit=100, lease=LEASE, token=ids.new_id(), owner=ids.new_id()
-            )
+            other = asyncio.create_task(claim(database, pair))
+            await wait_until(lambda: _waits_or_is_done(other, database))
+        behind = await other
 
         assert [command.key for command in head] == [first.key]
         assert behind == []

@@ -131,9 +131,8 @@ class Desk:
         return [note for note in found if hidden is None or note.hidden is hidden]
 
     def said(self, ticket: int) -> list[str]:
-        """The words of the public notes, in the order in which they were written."""
-        ordered = sorted(self.notes(ticket), key=lambda note: (note.values["datetime"], note.id))
-        return [note.said for note in ordered]
+        """The words of the public notes, in the order of arrival."""
+        return [note.said for note in self.notes(ticket)]
 
     def holds(self, words: str) -> bool:
         """Whether the words are to be read anywhere in this organisation."""

@@ -19,6 +19,9 @@ from app.worker import bells
 from tests.support.database import make_settings
 from tests.support.waiting import wait_until
 
+# arq closes its pool by redis-py's old name for it; nothing of ours can change that.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
+
 DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
 
@@ -46,7 +49,8 @@ async def listening(settings: Settings) -> AsyncIterator[Ears]:
         assert not task.done()
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        [ended] = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError), ended
 
 
 @asynccontextmanager

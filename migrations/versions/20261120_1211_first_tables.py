@@ -6,7 +6,7 @@ import sqlalchemy as sa
 import sqlmodel
 from alembic import op
 from sqlalchemy.dialects import postgresql
-revision: str = '062ee140d7bf'
+revision: str = '9ab1f518fe16'
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -104,7 +104,6 @@ def upgrade() -> None:
     sa.Column('connection_id', sa.Uuid(), nullable=False),
     sa.Column('external_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('body', sa.LargeBinary(), nullable=False),
-    sa.Column('size_bytes', sa.Integer(), nullable=False),
     sa.Column('headers', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('duplicates', sa.Integer(), nullable=False),
