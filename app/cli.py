@@ -92,6 +92,7 @@ def serve(
     """Run the API against the given PostgreSQL and Redis."""
     import uvicorn
 
+    from app.core import memory
     from app.core.logging import configure
     from app.main import create_app
 
@@ -99,8 +100,10 @@ def serve(
     configure(settings)
     if with_parent:
         _end_with_parent()
+    app = create_app(settings)
+    memory.settle()
     uvicorn.run(
-        create_app(settings),
+        app,
         host=host,
         port=port,
         access_log=False,
@@ -114,6 +117,7 @@ def serve(
 @cli.command()
 def worker(with_parent: WithParent = False) -> None:
     """Run a worker against the given PostgreSQL and Redis."""
+    from app.core import memory
     from app.core.logging import configure
     from app.worker.main import run
 
@@ -121,6 +125,7 @@ def worker(with_parent: WithParent = False) -> None:
     configure(settings)
     if with_parent:
         _end_with_parent()
+    memory.settle()
     _run(run(settings))
 
 

@@ -109,7 +109,7 @@ class ConnectorPool:
         are refused then.
         """
         await self._close_retired()
-        async with self._database.reading() as session:
+        async with self._database.autocommit() as session:
             row = await repository.find_any(session, connection_id)
             if row is None:
                 raise NotFound("There is no such connection.")

@@ -34,6 +34,7 @@ class InboxMessage(TenantRow, Leased, table=True):
         Index("ix_inbox_message_leased", "lease_owner", postgresql_where=text("lease_token IS NOT NULL")),
     )
 
+    tenant_id: UUID = Field(foreign_key="tenant.id")  # not indexed alone: ix_inbox_message_tenant_status begins with it
     connection_id: UUID
     external_id: str
     body: bytes = Field(sa_type=LargeBinary)

@@ -77,7 +77,7 @@ class Sender:
 
     async def due(self) -> list[UUID]:
         """Connections with something to send."""
-        async with self._database.reading() as session:
+        async with self._database.autocommit() as session:
             return [connection_id for _, connection_id in await repository.connections_due(session)]
 
     async def drain(self, connection_id: UUID) -> bool:

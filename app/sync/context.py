@@ -97,7 +97,7 @@ async def open_relationship(
 
     Raises what opening its connectors raises: a paused or broken connection stops the lane, not the links.
     """
-    async with database.reading() as session:
+    async with database.autocommit() as session:
         relationship = await repository.load_relationship(session, relationship_id)
         if relationship is None or relationship.state != "active":
             return None

@@ -80,7 +80,7 @@ class Converger:
 
     async def due(self) -> list[UUID]:
         """Relationships with links to look at."""
-        async with self._database.reading() as session:
+        async with self._database.autocommit() as session:
             return [found for found, _, _ in await repository.due_relationships(session)]
 
     async def converge(self, relationship_id: UUID) -> bool:
@@ -114,7 +114,7 @@ class Converger:
         pressure = max(opened.desk(side).pressure() for side in SIDES)
         if hold_seconds(pressure, 0) == 0.0:
             return False  # the usual case: nobody needs to be counted
-        async with self._database.reading() as session:
+        async with self._database.autocommit() as session:
             waiting, oldest = await repository.waiting(session, opened.relationship.id)
         if oldest is None:
             return False

@@ -225,7 +225,7 @@ class World:
         """Whether nothing waits."""
         if any(self.waiting.values()) or self.a.events or self.b.events:
             return False
-        async with self.database.reading() as session:
+        async with self.database.autocommit() as session:
             connection = await session.connection()
             left = await connection.scalar(
                 text(
@@ -268,7 +268,7 @@ class World:
         return wrong
 
     async def _links(self) -> list[tuple[str | None, str | None]]:
-        async with self.database.reading() as session:
+        async with self.database.autocommit() as session:
             connection = await session.connection()
             rows = await connection.execute(
                 text(

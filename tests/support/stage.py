@@ -11,7 +11,6 @@ from uuid import UUID
 
 import httpx
 import pytest_asyncio
-from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.core import clock, ids
@@ -103,7 +102,6 @@ class Stage:
     settings: Settings
     sandbox: Sandbox
     sandbox_url: str
-    app: FastAPI
     api: Api
     database: Database
     bell: Bell
@@ -215,7 +213,7 @@ class Stage:
         on_their_way = sum(world.deliveries.outstanding for world in self.sandbox.tenants.values())
         if on_their_way:
             return on_their_way
-        async with self.database.reading() as session:
+        async with self.database.autocommit() as session:
             connection = await session.connection()
             return int(await connection.scalar(_LEFT_TO_DO) or 0)
 
@@ -237,7 +235,7 @@ class Stage:
         await self.settled()
 
     async def _polled_since(self, moment: datetime) -> bool:
-        async with self.database.reading() as session:
+        async with self.database.autocommit() as session:
             connection = await session.connection()
             late = text("SELECT count(*) FROM poll_cursor WHERE last_success_at IS NULL OR last_success_at < :asked")
             return int(await connection.scalar(late, {"asked": moment}) or 0) == 0
@@ -295,7 +293,6 @@ async def open_stage(database_url: str, redis_url: str, **changes: Any) -> Async
             settings,
             sandbox,
             sandbox_url,
-            app,
             Api(client, tenant_id, key),
             app.state.database,
             bell,

@@ -5,7 +5,7 @@ wire contract they come from."""
 
 from app.connectors.halopsa.config import HaloConfig, HaloCredentials, HaloSideOptions
 from app.connectors.halopsa.connection import open_connection
-from app.connectors.halopsa.webhook import HALO_VERIFIER, parse_hook
+from app.connectors.halopsa.webhook import HALO_VERIFIER, parse_hook, split_hook
 from app.connectors.registry import ConnectorKind
 
 KIND = ConnectorKind(
@@ -16,6 +16,7 @@ KIND = ConnectorKind(
     side_options=HaloSideOptions,
     open=open_connection,
     parse_hook=parse_hook,
+    split_hook=split_hook,
     verifier=HALO_VERIFIER,
 )
 

@@ -41,13 +41,22 @@ def parse_hook(body: bytes) -> Sequence[HookEvent]:
     return tuple(_event(item, raw) for item, raw in split_batch(body))
 
 
+def split_hook(body: bytes) -> Sequence[tuple[str, bytes]]:
+    """(delivery id, bytes) of each event of a body. Raises ``ValueError`` as :func:`parse_hook` does."""
+    return [(_delivery_id(item, raw), raw) for item, raw in split_batch(body)]
+
+
+def _delivery_id(item: Mapping[str, Any], raw: bytes) -> str:
+    return wire.text(item.get("id")).strip() or hashlib.sha256(raw).hexdigest()
+
+
 def _event(item: Mapping[str, Any], raw: bytes) -> HookEvent:
     copy = item.get("ticket")
     ticket: Mapping[str, Any] = copy if isinstance(copy, dict) else {}
     actor = wire.identifier(item.get("agent_id"))
     ticket_id = _ticket_id(item, ticket)
     return HookEvent(
-        external_id=wire.text(item.get("id")).strip() or hashlib.sha256(raw).hexdigest(),
+        external_id=_delivery_id(item, raw),
         name=wire.text(item.get("event")).strip().lower() or "event",
         raw=raw,
         ticket_id=str(ticket_id) if ticket_id is not None else None,

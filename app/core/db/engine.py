@@ -14,7 +14,9 @@ def _dumps(value: Any) -> str:
 
 
 def _pool(settings: Settings) -> dict[str, Any]:
-    return {"pool_size": settings.database_pool_size, "max_overflow": 0, "pool_recycle": 600, "pool_timeout": 10}
+    # Last in, first out: few warm connections instead of all ten in turn, whose statements and pages are cached.
+    sizes = {"pool_size": settings.database_pool_size, "max_overflow": 0, "pool_use_lifo": True}
+    return {**sizes, "pool_recycle": 600, "pool_timeout": 10}
 
 
 def create_engine(settings: Settings, *, application_name: str, pooled: bool = True) -> AsyncEngine:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 import sqlmodel
 from alembic import op
 from sqlalchemy.dialects import postgresql
-revision: str = '9ab1f518fe16'
+revision: str = '2f0d55a30261'
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -116,7 +116,6 @@ def upgrade() -> None:
     op.create_index('ix_inbox_message_done', 'inbox_message', ['created_at'], unique=False, postgresql_where=sa.text("status = 'done'"))
     op.create_index('ix_inbox_message_due', 'inbox_message', ['next_attempt_at'], unique=False, postgresql_where=sa.text("status = 'pending'"))
     op.create_index('ix_inbox_message_leased', 'inbox_message', ['lease_owner'], unique=False, postgresql_where=sa.text('lease_token IS NOT NULL'))
-    op.create_index(op.f('ix_inbox_message_tenant_id'), 'inbox_message', ['tenant_id'], unique=False)
     op.create_index('ix_inbox_message_tenant_status', 'inbox_message', ['tenant_id', 'status', 'id'], unique=False)
     op.create_table('connection_secret',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -381,7 +380,6 @@ def downgrade() -> None:
     op.drop_index('ix_connection_secret_connection_purpose', table_name='connection_secret')
     op.drop_table('connection_secret')
     op.drop_index('ix_inbox_message_tenant_status', table_name='inbox_message')
-    op.drop_index(op.f('ix_inbox_message_tenant_id'), table_name='inbox_message')
     op.drop_index('ix_inbox_message_leased', table_name='inbox_message', postgresql_where=sa.text('lease_token IS NOT NULL'))
     op.drop_index('ix_inbox_message_due', table_name='inbox_message', postgresql_where=sa.text("status = 'pending'"))
     op.drop_index('ix_inbox_message_done', table_name='inbox_message', postgresql_where=sa.text("status = 'done'"))
