@@ -106,6 +106,7 @@ class Desks:
         spent = counted[-1].at - counted[0].at
         return {
             "edits": len(counted),
+            "gave_up_ms": ARRIVE_SECONDS * 1000,
             "rate": (len(counted) - 1) / spent,
             "beyond_ms": [one.beyond_remote * 1000 for one in found],
             "total_ms": [one.total * 1000 for one in found],

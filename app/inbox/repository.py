@@ -38,10 +38,14 @@ _INSERT = text(
 
 _CLAIM = text(
     """
-    WITH due AS (
-        SELECT id FROM inbox_message
+    WITH found AS (
+        SELECT id, octet_length(body) AS size FROM inbox_message
         WHERE status = 'pending' AND next_attempt_at <= :now AND (lease_until IS NULL OR lease_until < :now)
         ORDER BY next_attempt_at LIMIT :n FOR UPDATE SKIP LOCKED
+    ), due AS (
+        SELECT id FROM (SELECT id, sum(size) OVER (ORDER BY id) AS total, row_number() OVER (ORDER BY id) AS place
+                        FROM found) measured
+        WHERE total <= :bytes_max OR place = 1
     )
     UPDATE inbox_message m
     SET attempts = m.attempts + 1, lease_token = :token, lease_owner = :owner, lease_until = :until
@@ -49,6 +53,10 @@ _CLAIM = text(
     RETURNING m.id, m.tenant_id, m.connection_id, m.external_id, m.body, m.attempts, m.created_at
     """
 )
+
+
+# 200 events of 5 MiB in memory at once would be the end of a small worker.
+CLAIM_BYTES_MAX = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +120,20 @@ async def store(session: AsyncSession, arrivals: Sequence[Arrival]) -> list[bool
 
 
 async def claim(session: AsyncSession, *, limit: int, lease: timedelta, token: UUID, owner: UUID) -> Sequence[Claimed]:
-    """Take up to ``limit`` due events, oldest first."""
+    """Take up to ``limit`` due events and :data:`CLAIM_BYTES_MAX` bytes (but always one event), oldest first."""
     now = clock.now()
-    result = await raw(session, _CLAIM, {"now": now, "n": limit, "token": token, "owner": owner, "until": now + lease})
+    result = await raw(
+        session,
+        _CLAIM,
+        {
+            "now": now,
+            "n": limit,
+            "bytes_max": CLAIM_BYTES_MAX,
+            "token": token,
+            "owner": owner,
+            "until": now + lease,
+        },
+    )
     return sorted((Claimed(*row) for row in result), key=lambda message: message.id)
 
 

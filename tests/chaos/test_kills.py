@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import httpx
 import pytest
@@ -47,11 +48,16 @@ async def stored(hub: Stage, path: str) -> set[str]:
         return {row[0] for row in rows}
 
 
+async def restart_postgres(machine: Machine, hub: Stage) -> None:
+    await machine.restart_postgres()
+    await hub.database.engine.dispose()  # the test's own connections died with it
+
+
 def event(number: object) -> dict[str, object]:
     return {"id": f"delivery-{number}", "event": "Ticket Updated", "ticket": {"id": 1}}
 
 
-async def p1_is_the_inbox_there(hub: Stage, path: str, number: object) -> bool:
+async def takes(hub: Stage, path: str, number: object) -> bool:
     try:
         return (await hub.api.client.post(path, json=event(number))).status_code == 202
     except httpx.TransportError:
@@ -82,23 +88,22 @@ class TestP1A2xxMeansCommitted:
             await machine.kill_postgres()
 
         await asyncio.gather(kill(), *(send() for _ in range(SENDERS)))
-        await machine.restart_postgres()
+        await restart_postgres(machine, hub)
 
         assert 200 < len(accepted) < DELIVERIES, "the kill came too early or too late"
         assert set(refused) == {503}
-        await wait_until(lambda: p1_is_the_inbox_there(hub, path, "after"), 30)
+        await wait_until(lambda: takes(hub, path, "after"), 30)
         assert accepted <= await stored(hub, path)
 
     async def test_p1_a_commit_that_fails_is_not_answered_with_success(self, machine: Machine, hub: Stage) -> None:
         """PostgreSQL refuses one delivery at its commit, after every statement went well: its sender hears of it, and
         the senders whose deliveries shared the commit are not made to pay."""
         path = await open_door(hub)
-        await wait_until(lambda: p1_is_the_inbox_there(hub, path, "before"), 30)
+        await wait_until(lambda: takes(hub, path, "before"), 30)
         await doom(hub)
         try:
-            answers = await asyncio.gather(
-                *(hub.api.client.post(path, json=event(f"{number % 5 == 0 and 'doomed' or 'good'}-{number}")) for number in range(40))
-            )
+            names = [f"good-{number}" if number % 5 else f"doomed-{number}" for number in range(40)]
+            answers = await asyncio.gather(*(hub.api.client.post(path, json=event(name)) for name in names))
         finally:
             await spare(hub)
 
@@ -146,12 +151,12 @@ class TestP2PostgresIsTheTruth:
         killed in the middle of their work: in the end both sides hold every ticket and every word once."""
         pair = await hub.pair(poll_interval_seconds=2)
         day = Day(hub, pair)
-        accidents = [
+        accidents: list[Callable[[], Awaitable[None]]] = [
             machine.kill_worker,
             machine.flush_redis,
             machine.kill_api,
             machine.kill_worker,
-            machine.restart_postgres,
+            partial(restart_postgres, machine, hub),
             machine.kill_worker,
             machine.kill_redis,
         ]
@@ -190,7 +195,7 @@ class Day:
         for desk in (source, target):
             for ticket in self.rng.sample(desk.tickets, min(5, len(desk.tickets))):
                 self.words += 1
-                desk.say(ticket, f"word {self.words}", hidden=self.rng.random() < 0.2)
+                desk.say(ticket, f"word {self.words:03}", hidden=self.rng.random() < 0.2)
         for ticket in self.rng.sample(source.tickets, 2):
             source.change(ticket, status_id=self.rng.choice((2, 3, 4, 5)))
         reached = target.writes() + self.rng.choice((1, 2, 3))

@@ -88,12 +88,15 @@ def drain(database: Database, targets: Targets, room: Room) -> InboxDrain:
     return make_drain(database, targets)
 
 
-async def arrive(database: Database, *external_ids: str, connection_id: UUID | None = None) -> UUID:
+async def arrive(
+    database: Database, *external_ids: str, connection_id: UUID | None = None, body: bytes | None = None
+) -> UUID:
     where = connection_id or ids.new_id()
     async with database.transaction() as session:
         tenant_id = await add_tenant(session)
         await repository.store(
-            session, [Arrival(tenant_id, where, one, b'{"id":"%s"}' % one.encode(), {}) for one in external_ids]
+            session,
+            [Arrival(tenant_id, where, one, body or b'{"id":"%s"}' % one.encode(), {}) for one in external_ids],
         )
     return where
 
@@ -318,3 +321,19 @@ class TestBacklog:
         await drain.drain()
         async with database.transaction() as session:
             assert await repository.backlog(session, older_than=clock.now()) == (0, 0, 0.0)
+
+
+class TestSize:
+    async def test_a_claim_takes_so_many_bytes_and_always_one_event(self, database: Database) -> None:
+        large = b'{"object_id":1,"pad":"' + b"x" * (9 * 1024 * 1024) + b'"}'
+        await arrive(database, "a", "b", "c", body=large)
+
+        claims = []
+        for _ in range(4):
+            async with database.transaction() as session:
+                found = await repository.claim(
+                    session, limit=10, lease=timedelta(seconds=30), token=ids.new_id(), owner=ids.new_id()
+                )
+            claims.append(len(found))
+
+        assert claims == [1, 1, 1, 0]

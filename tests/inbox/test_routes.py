@@ -21,7 +21,6 @@ async def add(database: Database, api: Api, **columns: Any) -> InboxMessage:
             "connection_id": ids.new_id(),
             "external_id": ids.new_id().hex,
             "body": b'{"object_id":42}',
-            "size_bytes": 16,
             "headers": {"content-type": "application/json"},
             **columns,
         }
