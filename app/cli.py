@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from app import __version__
 
@@ -36,7 +37,7 @@ def _result(value: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _fail(text: str) -> typer.Exit:
-    Console(stderr=True, highlight=False).print(f"[bold red]Not done:[/] {text}", markup=True)
+    Console(stderr=True, highlight=False).print(f"[bold red]Not done:[/] {escape(text)}")
     return typer.Exit(1)
 
 
@@ -166,8 +167,8 @@ def init(
     except AppError as error:
         raise _fail(error.detail) from None
     people = _people(as_json)
-    people.print(f"Tenant [bold]{name}[/] ({tenant_id}). Its first API key, shown this once:")
-    people.print(f"[bold]{key}[/]")
+    people.print(f"Tenant {escape(name)} ({tenant_id}). Its first API key, shown this once:")
+    people.print(f"[bold]{escape(key)}[/]")
     _result({"tenant_id": tenant_id, "api_key": key}, as_json=as_json)
 
 
@@ -213,7 +214,9 @@ def openapi(
 
 @cli.command()
 def health(
-    what: Annotated[str, typer.Argument(help="worker: was a worker seen in the last 30 s? api: is it ready?")] = "api",
+    what: Annotated[
+        str, typer.Argument(help="worker: was PARHELION_WORKER_NAME seen in the last 30 s? api: is it ready?")
+    ] = "api",
     url: Annotated[str, typer.Option(help="Where the api answers.")] = "http://127.0.0.1:8080",
 ) -> None:
     """Exit 0 when healthy: for container probes."""
@@ -256,8 +259,8 @@ def sandbox_halopsa(
     pairs = dict(one.partition("=")[::2] for one in switch or [])
     try:
         serve_sandbox(host, port, tenant or ["acme", "globex"], pairs)
-    except ValueError as error:
-        raise _fail(str(error)) from None
+    except (ValueError, OverflowError, OSError) as error:
+        raise _fail(f"the sandbox cannot start on {host}:{port}: {error}. Choose another --port or --host.") from None
 
 
 @cli.command()
@@ -277,7 +280,7 @@ def _settings() -> Any:
 
 def main() -> None:
     """The console script."""
-    cli()
+    cli(prog_name="parhelion")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import Progress
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.connections.secrets import reseal_all
 from app.core import clock, ids
@@ -47,12 +48,17 @@ async def reseal(settings: Settings, people: Console) -> int:
 
 
 async def worker_is_alive(settings: Settings) -> bool:
-    """Whether any worker went round in the last 30 s."""
+    """Whether the worker of this name went round in the last 30 s.
+
+    A database that cannot be asked is no sign of a dead worker: restarting every worker would not bring it back.
+    """
     database = Database(create_engine(settings, application_name="parhelion health"))
     try:
         async with database.transaction() as session:
-            seen = await heartbeat.newest(session)
+            seen = await heartbeat.newest(session, settings.worker_name)
         return seen is not None and clock.now() - seen < WORKER_SILENT
+    except (SQLAlchemyError, OSError):
+        return True
     finally:
         await database.aclose()
 

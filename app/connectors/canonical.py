@@ -151,11 +151,13 @@ class CommentDraft:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """It was done. ``ticket`` is the state read back after the write, when the desk gave one."""
+    """It was done. ``ticket`` is the state read back after the write, when the desk gave one. ``fields`` names those
+    that were written when it was not all of them."""
 
     key: str
     native_id: str
     ticket: Ticket | None = None
+    fields: tuple[TicketField, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,6 +236,15 @@ async def release(session: AsyncSession, command_ids: Sequence[UUID], *, token: 
     )
 
 
+async def leave_in_doubt(session: AsyncSession, command_ids: Sequence[UUID], *, token: UUID, when: datetime) -> None:
+    """Give back writes whose results could not be recorded: the next try looks first."""
+    await session.exec(
+        update(OutboundCommand)
+        .where(col(OutboundCommand.id).in_(command_ids), col(OutboundCommand.lease_token) == token)
+        .values(next_attempt_at=when, **_FREE)
+    )
+
+
 async def record_attempts(session: AsyncSession, attempts: Sequence[OutboundAttempt]) -> None:
     """Append to the history of attempts."""
     session.add_all(attempts)

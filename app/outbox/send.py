@@ -109,8 +109,18 @@ class Sender:
                     await self._on_trouble(connection_id, DeskError(ErrorClass.AUTH, auth.detail))
                     batch.put_off()
                     break
-        await self._record(batch, token)
+        try:
+            await self._record(batch, token)
+        except BaseException:
+            # Everything stays in doubt, and is looked for at once instead of after the lease.
+            await self._leave_in_doubt(commands, token)
+            raise
         return True
+
+    async def _leave_in_doubt(self, commands: Sequence[ClaimedCommand], token: UUID) -> None:
+        async with self._database.transaction() as session:
+            when = clock.now() + timedelta(seconds=self._recovery_after_seconds)
+            await repository.leave_in_doubt(session, [command.id for command in commands], token=token, when=when)
 
     async def _perform(
         self, connector: Connector, kind: str, commands: list[ClaimedCommand], token: UUID

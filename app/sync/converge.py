@@ -112,6 +112,7 @@ class Converger:
     async def _held(self, opened: OpenRelationship) -> bool:
         """Wait a moment when the budget asks for wider batches; true when the caller should ask again."""
         pressure = max(opened.desk(side).pressure() for side in SIDES)
+        telemetry.BUDGET_PRESSURE.labels("desk").set(pressure)
         if hold_seconds(pressure, 0) == 0.0:
             return False  # the usual case: nobody needs to be counted
         async with self._database.autocommit() as session:

@@ -118,17 +118,26 @@ def _earliest(commands: Sequence[ClaimedCommand]) -> datetime:
 
 
 def _compared(command: ClaimedCommand, ticket: Ticket | None) -> WriteResult | None:
-    """What a ticket says about a write that may have been done."""
+    """What a ticket says about a write of fields that may have been done, judged field by field.
+
+    A field that holds neither what was to be written nor what stood there before was changed by a person since: then
+    our write counts as done, so that their value is the newer change, unless another field of the same write shows
+    that nothing was written. What was not done is decided afresh.
+    """
     if ticket is None:
         return None  # the write itself will say what became of the ticket
     wanted, before = _values(command), command.snapshot["before"]
     held = {name: ticket.values.get(name) for name in wanted}
-    if all(value is not None and same_text(value, wanted[name]) for name, value in held.items()):
-        return Written(command.key, ticket.native_id, ticket)
-    if all(value == before.get(name.value) for name, value in held.items()):
+    done = [name for name, value in held.items() if value is not None and same_text(value, wanted[name])]
+    undone = [name for name, value in held.items() if name not in done and value == before.get(name.value)]
+    touched = [name for name in wanted if name not in done and name not in undone]
+    if undone and not done and not touched:
         return None
-    # A person has changed it in between. Our write counts as done, so their value is the newer change.
-    return Written(command.key, ticket.native_id, replace(ticket, values={**ticket.values, **wanted}))
+    if done or not undone:
+        done += touched
+    written = {name: wanted[name] for name in done}
+    state = replace(ticket, values={**ticket.values, **written})
+    return Written(command.key, ticket.native_id, state, tuple(done) if len(done) < len(wanted) else None)
 
 
 class TicketChangeWrite:
@@ -180,6 +189,10 @@ def _changed(command: ClaimedCommand, result: Written | Refused) -> Recorded:
     refused = set(result.fields or wanted) if isinstance(result, Refused) else set()
     read_back = result.ticket.values if result.ticket is not None else {}
     recorded = Recorded(command.subject_id)
+    if isinstance(result, Written) and result.fields is not None:
+        # The generation moves on even if nothing was written, so that what is decided afresh has a key of its own.
+        wanted = {name: wanted[name] for name in result.fields}
+        recorded.look_again = recorded.wrote = True
     for name, value in wanted.items():
         if name in refused:
             recorded.field_errors[name.value] = {
@@ -189,7 +202,7 @@ def _changed(command: ClaimedCommand, result: Written | Refused) -> Recorded:
             }
         else:
             recorded.shadow[name.value] = {side: read_back.get(name, value), other(side): cause[name.value]}
-    recorded.wrote = bool(recorded.shadow)
+    recorded.wrote = recorded.wrote or bool(recorded.shadow)
     if result.ticket is not None:
         _updated(recorded, side, result.ticket.updated_at)
     return recorded

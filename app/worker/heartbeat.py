@@ -38,7 +38,10 @@ async def beat(connection: AsyncConnection, owner: UUID, name: str) -> None:
     await connection.commit()
 
 
-async def newest(session: AsyncSession) -> datetime | None:
-    """When any worker was last seen."""
-    found = await session.exec(select(WorkerHeartbeat.seen_at).order_by(col(WorkerHeartbeat.seen_at).desc()).limit(1))
+async def newest(session: AsyncSession, name: str) -> datetime | None:
+    """When a worker of this name was last seen."""
+    seen = col(WorkerHeartbeat.seen_at)
+    found = await session.exec(
+        select(WorkerHeartbeat.seen_at).where(WorkerHeartbeat.name == name).order_by(seen.desc()).limit(1)
+    )
     return found.one_or_none()

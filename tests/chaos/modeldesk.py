@@ -114,7 +114,12 @@ class ModelDesk:
         return clock.now().replace(microsecond=0)
 
     def _new(self, values: Mapping[TicketField, str], marks: tuple[str, ...]) -> Ticket:
-        initial = {TicketField.STATUS: self.statuses[0], TicketField.PRIORITY: "3"}
+        initial = {
+            TicketField.STATUS: self.statuses[0],
+            TicketField.PRIORITY: "3",
+            TicketField.SUMMARY: "(none)",
+            TicketField.DESCRIPTION: "(none)",
+        }
         kept = {**initial, **self._kept(values)}
         now = self._now()
         ticket = Ticket(

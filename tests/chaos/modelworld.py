@@ -176,9 +176,16 @@ class World:
             batch = [Delivery(ids.new_id(), event) for event in queue[:arriving]]
             self.waiting[desk.name] = queue[arriving:]
             if batch:
-                early = await self.database.run(lambda session, c=connection_id, d=batch: take_in(session, c, d))
-                again = set(early)
-                self.waiting[desk.name] += [one.event for one in batch if one.message_id in again]
+                self.waiting[desk.name] += await self._taken_in(connection_id, batch)
+
+    async def _taken_in(self, connection_id: UUID, batch: list[Delivery]) -> list[HookEvent]:
+        """The events that have to be shown again: early echoes, or all, when the process dies while taking them in."""
+        try:
+            early = set(await self.database.run(lambda session: take_in(session, connection_id, batch)))
+        except Crash:
+            self.crashes += 1
+            return [one.event for one in batch]
+        return [one.event for one in batch if one.message_id in early]
 
     async def work(self, *, poll: bool) -> None:
         """One round of everything by a process that may die on the way."""

@@ -92,7 +92,7 @@ async def mortal_world(settings: Settings, hands: Hands, wire: Wire) -> World:
     for connector in world.connectors.by_id.values():
         connector.desk = MortalDesk(connector.desk, wire)
     a, b = world.a, world.b
-    old = a.born({TicketField.SUMMARY: "first", TicketField.DESCRIPTION: "d", TicketField.STATUS: "working"})
+    old = a.born({TicketField.SUMMARY: "first", TicketField.STATUS: "working"})
     world.humans += 1
     await world.settle()
     [twin] = b.tickets

@@ -17,7 +17,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 T = TypeVar("T")
 DEADLOCK_TRIES = 5
-_BROKEN_BY_POSTGRES = frozenset({"40P01", "40001"})  # deadlock_detected, serialization_failure
+# deadlock_detected, serialization_failure, and unique_violation: a row that came between our look and our write is
+# seen by the second run.
+_BROKEN_BY_POSTGRES = frozenset({"40P01", "40001", "23505"})
 
 
 class Doorbell(Protocol):
@@ -71,7 +73,7 @@ class Database:
             action()
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """Run ``work`` in a transaction, again from the start when PostgreSQL broke a deadlock by ending it.
+        """Run ``work`` in a transaction, again from the start when another transaction came in between.
 
         For work that must not be lost to such an accident: what a remote answered. ``work`` may only use its session.
         """
