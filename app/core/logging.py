@@ -121,7 +121,8 @@ def configure(settings: Settings) -> None:
     # Our own access line replaces uvicorn's, which prints query values.
     logging.getLogger("uvicorn.access").disabled = True
     # httpx prints whole addresses at INFO, and an address may carry a partner's token.
-    for name in ("httpx", "httpcore"):
+    # arq prints two lines for every doorbell, some sixty a second under load.
+    for name in ("httpx", "httpcore", "arq"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

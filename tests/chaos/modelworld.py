@@ -217,15 +217,16 @@ class World:
             await self.deliver()
             await self.work(poll=self.rng.random() < 0.2)
 
-    async def settle(self, passes_max: int = 25) -> int:
-        """Everybody goes home, everything works: how many passes until the hub has nothing left to do."""
+    async def settle(self, passes_max: int = 25, *, at_least: int = 4, polls: tuple[int, ...] = (0, 3)) -> int:
+        """Everybody goes home, everything works: how many passes until the hub has nothing left to do.
+
+        By the first poll what was dropped is found; a later one must change nothing."""
         self.mischief.off()
         for number in range(passes_max):
             self.hands.pass_by(8)
             await self.deliver(all_of_them=True)
-            # By polls alone what was dropped is found; later ones must change nothing.
-            await self.work(poll=number in (0, 3))
-            if number > 3 and await self.is_idle():
+            await self.work(poll=number in polls)
+            if number >= at_least and await self.is_idle():
                 return number
         raise AssertionError(f"still busy after {passes_max} passes")
 

@@ -87,10 +87,14 @@ class TestLife:
         async with working(settings):
             await wait_until(lambda: worker_is_alive(settings))
             async with database.transaction() as session:
-                seen = await heartbeat.newest(session)
+                seen = await heartbeat.newest(session, settings.worker_name)
+            assert not await worker_is_alive(make_settings(database_url, worker_name="another")), "each for itself"
         assert seen is not None
         with clock.shifted(timedelta(seconds=31)):
             assert not await worker_is_alive(settings)
+
+    async def test_a_database_that_cannot_be_asked_is_no_sign_of_death(self) -> None:
+        assert await worker_is_alive(make_settings("postgresql://nobody@127.0.0.1:1/none"))
 
     async def test_it_frees_what_the_dead_held(self, database: Database, database_url: str) -> None:
         await arrive(database, "held")
