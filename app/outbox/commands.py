@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 
@@ -49,3 +49,11 @@ class ClaimedCommand:
     def in_doubt(self) -> bool:
         """Whether to look at the remote before doing it (again)."""
         return self.open_tries > 1
+
+
+class DeadLetter(Protocol):
+    """A write that was given up, as far as its room may change it before it is tried again."""
+
+    kind: str
+    body: dict[str, Any]
+    snapshot: dict[str, Any]

@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.connectors.canonical import WriteResult
 from app.connectors.ports import Connector
-from app.outbox.commands import ClaimedCommand
+from app.outbox.commands import ClaimedCommand, DeadLetter
 
 
 class Lock(Protocol):
@@ -24,6 +24,10 @@ class Handler(Protocol):
     @property
     def lock(self) -> "Lock":
         """How the rows that results are recorded on are locked; kinds that share them share this."""
+        ...
+
+    async def refresh(self, session: AsyncSession, commands: Sequence[DeadLetter]) -> None:
+        """Bring the parts of dead letters that come from settings up to date, before they are tried again."""
         ...
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:

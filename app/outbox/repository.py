@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import case, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlmodel import col, delete, func, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -84,6 +84,7 @@ async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list
                     "status": PENDING,
                     "attempts": 0,
                     "open_tries": 1,
+                    "tried_at": case((col(OutboundCommand.open_tries) == 0, None), else_=col(OutboundCommand.tried_at)),
                     "next_attempt_at": now,
                     "finished_at": None,
                 },
@@ -182,8 +183,11 @@ async def finish_many(session: AsyncSession, remote_ids: dict[UUID, str]) -> Non
     )
 
 
-async def bury(session: AsyncSession, command_id: UUID, *, error_class: str, error_detail: str, next_step: str) -> None:
-    """Move a write to the dead letters, with the reason and what a person can do."""
+async def bury(
+    session: AsyncSession, command_id: UUID, *, error_class: str, error_detail: str, next_step: str, in_doubt: bool
+) -> None:
+    """Move a write to the dead letters, with the reason and what a person can do. ``in_doubt``: its last try may
+    have done it."""
     await session.exec(
         update(OutboundCommand)
         .where(col(OutboundCommand.id) == command_id)
@@ -192,7 +196,7 @@ async def bury(session: AsyncSession, command_id: UUID, *, error_class: str, err
             error_class=error_class,
             error_detail=error_detail[:2000],
             next_step=next_step[:1000],
-            open_tries=0,
+            open_tries=int(in_doubt),
             finished_at=clock.now(),
             **_FREE,
         )
@@ -314,7 +318,7 @@ class OutboxRepository(TenantRepository[OutboundCommand]):
         return found.all()
 
 
-async def replay(
+async def dead(
     session: AsyncSession,
     tenant_id: UUID,
     *,
@@ -322,23 +326,25 @@ async def replay(
     connection_id: UUID | None = None,
     error_class: str | None = None,
     limit: int = 10_000,
-) -> Sequence[UUID]:
-    """Make dead writes due again. Returns the subjects they belong to."""
-    wanted = select(OutboundCommand.id).where(OutboundCommand.tenant_id == tenant_id, OutboundCommand.status == DEAD)
+) -> Sequence[OutboundCommand]:
+    """Dead letters of a tenant, oldest first, locked until the transaction ends."""
+    wanted = select(OutboundCommand).where(OutboundCommand.tenant_id == tenant_id, OutboundCommand.status == DEAD)
     if command_ids is not None:
         wanted = wanted.where(col(OutboundCommand.id).in_(command_ids))
     if connection_id is not None:
         wanted = wanted.where(OutboundCommand.connection_id == connection_id)
     if error_class is not None:
         wanted = wanted.where(OutboundCommand.error_class == error_class)
-    result = await session.exec(
-        update(OutboundCommand)
-        .where(col(OutboundCommand.id).in_(wanted.order_by(col(OutboundCommand.id)).limit(limit)))
-        # A dead write may have been done by a try whose answer was lost: look first (open_tries = 1 before the claim).
-        .values(status=PENDING, attempts=0, open_tries=1, next_attempt_at=clock.now(), finished_at=None)
-        .returning(col(OutboundCommand.subject_id))
-    )
-    return list(result.scalars())
+    found = await session.exec(wanted.order_by(col(OutboundCommand.id)).limit(limit).with_for_update())
+    return found.all()
+
+
+def revive(row: OutboundCommand) -> None:
+    """Make a dead letter due again. It looks first in any case (the refusal may have answered a second try of
+    something that was done), but waits out the visibility lag only when its last try left a doubt."""
+    row.tried_at = row.tried_at if row.open_tries else None
+    row.open_tries = 1
+    row.status, row.attempts, row.next_attempt_at, row.finished_at = PENDING, 0, clock.now(), None
 
 
 async def prune(session: AsyncSession, *, before: datetime, limit: int = 5_000) -> int:

@@ -7,13 +7,13 @@ from fastapi import Depends, Query
 from app.auth.dependencies import require
 from app.auth.schemas import Principal
 from app.core import ids
-from app.core.db.session import Session, ring_after_commit
+from app.core.db.session import Session
 from app.core.errors import Conflict, Forbidden, NotFound
 from app.core.pagination import Page, PageRequest, paging
 from app.core.problems import problems
 from app.core.strict import strict_router
 from app.inbox.schemas import ReplayOut
-from app.outbox import repository
+from app.outbox import service
 from app.outbox.models import DEAD, OutboundCommand
 from app.outbox.repository import OutboxRepository
 from app.outbox.schemas import AttemptOut, OutboundCommandDetail, OutboundCommandOut, OutboxReplayIn
@@ -72,7 +72,8 @@ async def get_outbound_command(
 @router.post(
     "/{command_id}/replay",
     summary="Try a failed write again",
-    description="It looks first whether the write was done after all, so nothing is made twice.",
+    description="With the settings as they are now. It looks first whether an earlier try did it after all, so nothing "
+    "is made twice.",
     responses=problems(Forbidden, NotFound, NotDead),
 )
 async def replay_outbound_command(
@@ -83,17 +84,14 @@ async def replay_outbound_command(
     row = await outbox.get(command_id, lock=True)
     if row.status != DEAD:
         raise NotDead(f"The write is {row.status}.", next_step="Nothing to do.")
-    await repository.replay(session, principal.tenant_id, command_ids=[row.id])
-    await session.refresh(row)
-    ring_after_commit(session, "outbox")
+    await service.replay(session, principal.tenant_id, command_ids=[row.id])
     return OutboundCommandOut.model_validate(_shown(row))
 
 
 @router.post("/replay", summary="Try failed writes again", responses=problems(Forbidden))
 async def replay_outbox(principal: Writer, session: Session, wanted: OutboxReplayIn) -> ReplayOut:
     """Make every dead letter that fits due again."""
-    subjects = await repository.replay(
+    rows = await service.replay(
         session, principal.tenant_id, connection_id=wanted.connection_id, error_class=wanted.error_class
     )
-    ring_after_commit(session, "outbox")
-    return ReplayOut(replayed=len(subjects))
+    return ReplayOut(replayed=len(rows))

@@ -228,6 +228,7 @@ class Sender:
                 error_class=result.error.value,
                 error_detail=result.detail,
                 next_step=result.next_step,
+                in_doubt=False,
             )
             return result
         innocent = result.error in _NOT_ITS_FAULT
@@ -254,6 +255,7 @@ class Sender:
                 error_class=gone.error.value,
                 error_detail=gone.detail,
                 next_step=gone.next_step,
+                in_doubt=result.perhaps_done or command.in_doubt,
             )
             outcome.result = gone
             return gone

@@ -49,6 +49,7 @@ class OpenRelationship:
     options: dict[Side, SideOptions]
     connectors: dict[Side, Connector]
     polled_until: dict[Side, datetime | None]
+    other_secrets: tuple[str, ...] = ()  # of the tenant's other relationships: their copies are not passed on
 
     def desk(self, side: Side, lane: Lane = Lane.INTERACTIVE) -> TicketDesk:
         """The desk of a side, its calls counted in ``lane``."""
@@ -101,6 +102,7 @@ async def open_relationship(
         relationship = await repository.load_relationship(session, relationship_id)
         if relationship is None or relationship.state != "active":
             return None
+        others = await repository.sealed_markers(session, relationship.tenant_id, relationship.id)
         polled: dict[Side, datetime | None] = {
             "source": await repository.polled_until(session, relationship.source_connection_id),
             "target": await repository.polled_until(session, relationship.target_connection_id),
@@ -127,6 +129,7 @@ async def open_relationship(
         learnt=learnt,
         maps=Maps.of(settings, learnt),
         marker_secret=vault.open(relationship.marker_secret, place=marker_place(relationship.id)),
+        other_secrets=tuple(vault.open(sealed, place=marker_place(row_id)) for row_id, sealed in others),
         options=options,
         connectors=opened,
         polled_until=polled,

@@ -10,6 +10,14 @@ class RelationshipNameTaken(Conflict):
     title = "Another relationship has this name"
 
 
+class AlreadyRelated(Conflict):
+    """Another relationship already keeps the tickets of these two desks in step: a second one would make every ticket
+    twice."""
+
+    code = "already_related"
+    title = "These two desks are related already"
+
+
 class RelationshipState(Conflict):
     """The relationship is in a state from which this is not possible."""
 

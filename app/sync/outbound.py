@@ -25,6 +25,7 @@ from app.sync import repository
 from app.sync.decide import first_shadow
 from app.sync.maps import Maps, same_text
 from app.sync.models import LinkChange, Relationship
+from app.sync.refresh import refresh
 from app.sync.repository import Recorded
 from app.sync.settings import Learnt, RelationshipSettings, Side, other
 
@@ -47,6 +48,7 @@ class TicketCreate:
     """A ticket's twin."""
 
     lock = staticmethod(repository.lock_links)
+    refresh = staticmethod(refresh)
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Find the twins by their markers. What people changed in them since is left for the next look to see."""
@@ -144,6 +146,7 @@ class TicketChangeWrite:
     """Fields of a ticket, its closing and its reopening."""
 
     lock = staticmethod(repository.lock_links)
+    refresh = staticmethod(refresh)
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Compare the tickets with what was to be written and what stood there before."""
@@ -228,6 +231,7 @@ class CommentCreate:
     """A comment's twin."""
 
     lock = staticmethod(repository.lock_links)
+    refresh = staticmethod(refresh)
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Find the twins by their markers."""

@@ -119,6 +119,10 @@ def _refusal(opened: OpenRelationship, ticket: Ticket | None) -> str | None:
         return f"The ticket was merged into {ticket.merged_into}."
     if any(marker.read(mark, opened.marker_secret) for mark in ticket.markers):
         return "This is a ticket that Parhelion created itself."
+    if any(marker.read(mark, secret) for mark in ticket.markers for secret in opened.other_secrets):
+        return (
+            "This is a copy that another relationship made; copies are not passed on, or tickets could go in circles."
+        )
     if ticket.foreign_links:
         return f"Another integration already keeps this ticket in step: {', '.join(ticket.foreign_links)}."
     if not covers(opened.settings, ticket.created_at, ticket.updated_at):

@@ -16,7 +16,7 @@ from app.core.preconditions import ETAG_HEADER, IfMatch, IfNoneMatch, versioned
 from app.core.problems import problems
 from app.core.strict import strict_router
 from app.sync import service
-from app.sync.errors import BadSideSettings, RelationshipNameTaken, RelationshipState
+from app.sync.errors import AlreadyRelated, BadSideSettings, RelationshipNameTaken, RelationshipState
 from app.sync.models import LinkChange, Relationship, SyncRun
 from app.sync.repository import RelationshipRepository, SyncRunRepository, TicketLinkRepository, polls
 from app.sync.schemas import (
@@ -64,7 +64,7 @@ async def _shown(session: Session, row: Relationship) -> RelationshipOut:
     description="It works at once. Test both connections and register their webhooks first; without webhooks changes "
     "are found by polling.",
     responses={
-        **problems(Forbidden, NotFound, RelationshipNameTaken, BadSideSettings, KeyInFlight, KeyReused),
+        **problems(Forbidden, NotFound, RelationshipNameTaken, AlreadyRelated, BadSideSettings, KeyInFlight, KeyReused),
         201: ETAG_HEADER,
     },
 )

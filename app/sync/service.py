@@ -18,7 +18,7 @@ from app.core.preconditions import Expected
 from app.core.problems import pointers_of
 from app.sync import repository
 from app.sync.context import marker_place
-from app.sync.errors import BadSideSettings, RelationshipNameTaken, RelationshipState
+from app.sync.errors import AlreadyRelated, BadSideSettings, RelationshipNameTaken, RelationshipState
 from app.sync.models import Relationship, SyncRun, TicketLink
 from app.sync.repository import RelationshipRepository, SyncRunRepository, TicketLinkRepository, polls
 from app.sync.schemas import RelationshipIn, RelationshipPatch, SyncIn
@@ -39,6 +39,7 @@ async def create(session: AsyncSession, vault: Vault, tenant_id: UUID, wanted: R
     )
     relationships = RelationshipRepository(session, tenant_id)
     await _refuse_taken_name(relationships, wanted.name)
+    await _refuse_related(session, relationships, wanted.source_connection_id, wanted.target_connection_id)
     if settings.start_at is None:
         settings = settings.model_copy(update={"start_at": clock.now()})
     row = Relationship(
@@ -55,6 +56,33 @@ async def create(session: AsyncSession, vault: Vault, tenant_id: UUID, wanted: R
         await polls.ensure_cursor(session, tenant_id, connection_id, watermark=clock.now())
     ring_after_commit(session, "reconcile")
     return row
+
+
+async def _refuse_related(
+    session: AsyncSession, relationships: RelationshipRepository, source: UUID, target: UUID
+) -> None:
+    """Two ways between the same two desks would copy every ticket twice, and a desk related to itself for ever. A
+    desk is told by its address: two connections may lead to the same one."""
+    wanted = {await _address(session, relationships.tenant_id, one) for one in (source, target)}
+    if len(wanted) == 1:
+        raise AlreadyRelated(
+            "Both connections lead to the same desk.", next_step="Choose a connection to another desk for one side."
+        )
+    for row in await relationships.living():
+        ends = {
+            await _address(session, relationships.tenant_id, one)
+            for one in (row.source_connection_id, row.target_connection_id)
+        }
+        if ends == wanted:
+            raise AlreadyRelated(
+                f"'{row.name}' already keeps the tickets of these two desks in step.",
+                next_step="Change that relationship (reverse carries both ways), or archive it first.",
+            )
+
+
+async def _address(session: AsyncSession, tenant_id: UUID, connection_id: UUID) -> str:
+    connection = await connections.find_connection(session, tenant_id, connection_id)
+    return f"{connection.kind} {connection.config.get('base_url') or connection.id}".casefold()
 
 
 async def _checked(

@@ -94,7 +94,7 @@ async def mortal_world(settings: Settings, hands: Hands, wire: Wire) -> World:
     a, b = world.a, world.b
     old = a.born({TicketField.SUMMARY: "first", TicketField.STATUS: "working"})
     world.humans += 1
-    await world.settle()
+    await world.settle(at_least=0, polls=())
     [twin] = b.tickets
     for number in range(2):
         a.say(old, f"a{number}", Visibility.PUBLIC)
@@ -135,7 +135,6 @@ async def test_p4_a_death_at_any_await_doubles_and_loses_nothing(settings: Setti
     rehearsal = Wire()
     assert await lived(settings, hands, rehearsal) == []
     moments = rehearsal.passed
-    print(len(moments))
     assert {"after create_tickets at B", "after add_comments at A", "after change_tickets at B"} <= set(moments)
     deaths = {}
     for moment in range(part, len(moments), 3):

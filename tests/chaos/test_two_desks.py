@@ -1,6 +1,7 @@
 """Two desks, the real engine, many histories: whatever happened on the way, in the end both hold the same."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -8,10 +9,13 @@ from app.core import clock
 from app.core.config import Settings
 from app.core.crypto import Vault
 from app.core.db.session import Database
-from tests.chaos.modelworld import Hands, World, new_world
+from app.sync import plan
+from app.sync.outbound import CommentCreate, TicketCreate
+from tests.chaos.modelworld import TO_B, Hands, World, new_world
 
 ROUNDS = 14
-SEEDS = 24
+SEEDS = 72
+EACH = 12  # histories in one test
 
 
 @pytest.fixture
@@ -38,14 +42,14 @@ async def played(world: World, rounds: int = ROUNDS) -> list[str]:
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("testdesk")
 class TestConvergence:
-    @pytest.mark.parametrize("first", range(0, SEEDS, 6))
+    @pytest.mark.parametrize("first", range(0, SEEDS, EACH))
     async def test_every_history_ends_with_both_sides_equal(
         self, database: Database, vault: Vault, hands: Hands, first: int
     ) -> None:
         """Crashes after remote writes, lost answers, late lists, events that are lost, doubled and shuffled, people
         who act while we write: no ticket and no comment twice, none lost, nothing private seen, and then quiet."""
         crashes = 0
-        for seed in range(first, first + 6):
+        for seed in range(first, first + EACH):
             world = await new_world(database, vault, hands, seed)
             assert await played(world) == [], f"seed {seed}"
             crashes += world.crashes
@@ -57,3 +61,62 @@ class TestConvergence:
             assert world.writes == before, f"seed {seed}: the hub goes on writing"
             await world.end()
         assert crashes > 5, "the accidents did not happen, so nothing was tried"
+
+    async def test_the_richer_side_is_never_flattened(self, database: Database, vault: Vault, hands: Hands) -> None:
+        """People at A alone, five statuses that are three at B: the hub never writes a field at A."""
+        for seed in range(100, 106):
+            world = await new_world(database, vault, hands, seed, people_at=("A",))
+            assert await played(world) == [], f"seed {seed}"
+            assert world.a.field_writes == 0, f"seed {seed}"
+            assert {one.values["status"] for one in world.a.tickets.values()} <= set(TO_B)
+            await world.end()
+
+    async def test_it_is_quiet_within_a_few_passes(self, database: Database, vault: Vault, hands: Hands) -> None:
+        """After the last accident: what was in doubt is looked for, what was lost is polled for, and that is all."""
+        for seed in range(200, 206):
+            world = await new_world(database, vault, hands, seed)
+            await world.live(ROUNDS)
+            assert await world.settle() <= 8, f"seed {seed}"
+            await world.end()
+
+
+async def _blind(self: object, connector: object, commands: list[object]) -> list[None]:
+    """A look that never finds anything."""
+    return [None for _ in commands]
+
+
+def without_ticket_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TicketCreate, "look", _blind)
+
+
+def without_comment_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(CommentCreate, "look", _blind)
+
+
+def without_recognising_our_own(patch: pytest.MonkeyPatch) -> None:
+    real: Any = plan.to_carry
+    patch.setattr(plan, "to_carry", lambda comments, *, ours: real(comments, ours=frozenset()))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("testdesk")
+@pytest.mark.parametrize("ablation", [without_ticket_look, without_comment_look, without_recognising_our_own])
+async def test_the_histories_can_fail(
+    database: Database,
+    vault: Vault,
+    hands: Hands,
+    monkeypatch: pytest.MonkeyPatch,
+    ablation: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    """Take one of its protections from the engine, and a few histories show it."""
+    ablation(monkeypatch)
+    for seed in range(12):
+        world = await new_world(database, vault, hands, seed)
+        try:
+            wrong = await played(world, 8)
+        except AssertionError:
+            wrong = ["never quiet"]
+        await world.end()
+        if wrong:
+            return
+    raise AssertionError("twelve histories without this protection and nobody noticed")

@@ -16,3 +16,9 @@ async def rig(database: Database) -> Rig:
     link_id = await add_link(database, pair, source_ticket_id="1", target_ticket_id="9001")
     desk.tickets["9001"] = ticket("9001", status="t1", summary="old")
     return Rig(database, desk, OneDesk(desk), pair, link_id)
+
+
+@pytest.fixture(autouse=True)
+def _known_kind(testdesk: str) -> str:
+    """The pairs' connections are of the kind ``testdesk``: replaying reads its settings."""
+    return testdesk

@@ -43,6 +43,7 @@ async def add(database: Database, pair: Pair, *, status: str = "pending", **chan
                 error_class="workflow_blocked",
                 error_detail="not at this step",
                 next_step="Allow the outcome.",
+                in_doubt=False,
             )
             attempt = OutboundAttempt(tenant_id=pair.tenant_id, command_id=row.id, outcome="refused")
             await repository.record_attempts(session, [attempt])

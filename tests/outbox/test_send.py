@@ -6,7 +6,7 @@ from sqlmodel import select
 
 from app.connectors.canonical import ErrorClass
 from app.core import clock
-from app.outbox import repository
+from app.outbox import service
 from app.sync.models import LedgerEntry, LinkChange
 from tests.outbox.rig import Rig, change, creation
 from tests.support.memorydesk import Draft, Lost, MemoryDesk, deferred, refused
@@ -194,7 +194,7 @@ class TestRefused:
         await rig.drain()
         rig.desk.fate = lambda draft: None
         async with rig.database.transaction() as session:
-            await repository.replay(session, rig.pair.tenant_id)
+            await service.replay(session, rig.pair.tenant_id)
 
         await rig.drain()
 

@@ -33,9 +33,9 @@ class Note:
 
     @property
     def said(self) -> str:
-        """The words without the hub's header line."""
-        match = HEADER.match(self.text)
-        return match["said"] if match and self.by_us else self.text
+        """The words without what the hub puts around them: the header line, and a marker where none can be hidden."""
+        match = HEADER.match(self.text) if self.by_us else None
+        return match["said"].partition("\n[ref:")[0] if match else self.text
 
 
 @dataclass
@@ -55,7 +55,8 @@ class Desk:
         who: dict[str, int] = {"user_id": user} if user else {"agent_id": agent}
         done = self.world.act(method, path, body=body, params=params, **who)
         assert done.status < 300, (path, body, done)
-        return done.body
+        # Some versions answer an array to an array of one.
+        return done.body[0] if isinstance(done.body, list) and len(done.body) == 1 else done.body
 
     def new_ticket(self, summary: str = "Printer is on fire", **members: Any) -> int:
         """Somebody reports something; the ticket's id."""

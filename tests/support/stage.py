@@ -224,13 +224,24 @@ class Stage:
     async def _is_settled(self) -> bool:
         return await self.left_to_do() == 0
 
-    async def poll(self) -> None:
-        """The reconciling poll of every connection, now, and what follows from it."""
+    async def request_poll(self) -> None:
+        """Every connection is due to be polled."""
         async with self.database.transaction() as session:
             connection = await session.connection()
             await connection.execute(text("UPDATE poll_cursor SET next_attempt_at = :now"), {"now": clock.now()})
-        asked = clock.now()
         self.bell.ring("reconcile")
+
+    async def polls_due(self) -> int:
+        """Connections that wait to be polled."""
+        async with self.database.reading() as session:
+            connection = await session.connection()
+            late = text("SELECT count(*) FROM poll_cursor WHERE next_attempt_at <= :now")
+            return int(await connection.scalar(late, {"now": clock.now()}) or 0)
+
+    async def poll(self) -> None:
+        """The reconciling poll of every connection, now, and what follows from it."""
+        asked = clock.now()
+        await self.request_poll()
         await wait_until(lambda: self._polled_since(asked), 15, every_seconds=0.02)
         await self.settled()
 

@@ -209,3 +209,17 @@ class TestChange:
         assert answer.status_code == 304
         assert answer.content == b""
         assert answer.headers["etag"] == made.etag
+
+
+class TestTwice:
+    async def test_the_same_two_desks_are_related_once(self, api: Api) -> None:
+        """A second relationship over the same desks would make every ticket twice."""
+        body = await wanted(api)
+        assert (await api.post("/v1/relationships", json=body)).status_code == 201
+        source, target = body["source_connection_id"], body["target_connection_id"]
+
+        for ends in ((source, target), (target, source)):
+            again = {**body, "name": "again", "source_connection_id": ends[0], "target_connection_id": ends[1]}
+            told = problem(await api.post("/v1/relationships", json=again), 409, "already_related")
+
+            assert "archive it first" in told["next_step"]

@@ -97,7 +97,7 @@ class HaloClient:
                 raise CallFailed(
                     ErrorClass.VALIDATION,
                     f"HaloPSA accepted POST {path} but answered: {said}",
-                    next_step="Look at the record in HaloPSA, then retry.",
+                    next_step="Look at the record in HaloPSA, then replay this.",
                     perhaps_done=True,
                     said=said,
                 )

@@ -141,6 +141,8 @@ def unreachable_advice(error: Exception) -> str:
         return "The name leads to a private address; that is allowed in development only."
     if "does not resolve" in words or "name or service" in words or "getaddrinfo" in words:
         return "Check the host name in the address; this machine cannot resolve it."
+    if "wrong_version_number" in words or "wrong version number" in words or "record layer" in words:
+        return "This port speaks plain http, not https; check the port in the address."
     if "certificate" in words or "ssl" in words or "tls" in words:
         return "The TLS certificate of this address is not valid for it; check the host name or the certificate."
     if "refused" in words or "all connection attempts failed" in words:
@@ -221,12 +223,15 @@ def _classify_content(status: int, said: str) -> tuple[ErrorClass, str]:
             ErrorClass.REQUIRED_FIELD,
             "Set the named fields in the defaults for created tickets, or make them optional in HaloPSA.",
         )
-    return ErrorClass.VALIDATION, "Correct what HaloPSA names, then retry."
+    return (
+        ErrorClass.VALIDATION,
+        "Correct what HaloPSA names (there, or in the relationship's settings), then replay this.",
+    )
 
 
 _WORKFLOW_ADVICE = (
     "The ticket's workflow does not allow this now: choose an outcome that the step allows, or move the "
-    "ticket on in HaloPSA, then retry."
+    "ticket on in HaloPSA, then replay this."
 )
 
 

@@ -31,6 +31,7 @@ from app.sync.repository.relationships import (
     load_relationship,
     polled_until,
     relationships_of_connection,
+    sealed_markers,
     store_learnt,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "put_off",
     "record",
     "relationships_of_connection",
+    "sealed_markers",
     "settle",
     "store_learnt",
     "waiting",

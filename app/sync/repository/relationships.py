@@ -28,6 +28,16 @@ async def store_learnt(session: AsyncSession, relationship_id: UUID, learnt: dic
     await session.exec(update(Relationship).where(col(Relationship.id) == relationship_id).values(learnt=learnt))
 
 
+async def sealed_markers(session: AsyncSession, tenant_id: UUID, besides: UUID) -> Sequence[tuple[UUID, str]]:
+    """(id, sealed marker secret) of a tenant's other relationships: their copies must be known as such."""
+    found = await session.exec(
+        select(Relationship.id, Relationship.marker_secret).where(
+            Relationship.tenant_id == tenant_id, Relationship.id != besides
+        )
+    )
+    return found.all()
+
+
 async def polled_until(session: AsyncSession, connection_id: UUID) -> datetime | None:
     """Up to when the reconciling poll has read a connection, by the remote's clock."""
     found = await session.exec(select(PollCursor.watermark).where(PollCursor.connection_id == connection_id))
@@ -65,6 +75,16 @@ class RelationshipRepository(TenantRepository[Relationship]):
             statement = statement.where(col(Relationship.name).icontains(name, autoescape=True))
         columns = {"created_at": Relationship.created_at, "name": Relationship.name}
         return await paginate(self.session, statement, request, columns=columns, id_column=Relationship.id)
+
+    async def living(self) -> Sequence[Relationship]:
+        """Those that are not archived, locked: two that are made at once see each other."""
+        found = await self.session.exec(
+            self.rows()
+            .where(col(Relationship.state) != "archived")
+            .order_by(col(Relationship.id))
+            .with_for_update(key_share=True)
+        )
+        return found.all()
 
     async def name_taken(self, name: str) -> bool:
         """Whether another relationship has the name."""
