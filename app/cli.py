@@ -96,11 +96,13 @@ def serve(
     from app.core import memory
     from app.core.logging import configure
     from app.main import create_app
+    from app.operations import check_database
 
     settings = _settings()
     configure(settings)
     if with_parent:
         _end_with_parent()
+    asyncio.run(check_database(settings, needed=False))
     app = create_app(settings)
     memory.settle()
     uvicorn.run(
@@ -120,12 +122,14 @@ def worker(with_parent: WithParent = False) -> None:
     """Run a worker against the given PostgreSQL and Redis."""
     from app.core import memory
     from app.core.logging import configure
+    from app.operations import check_database
     from app.worker.main import run
 
     settings = _settings()
     configure(settings)
     if with_parent:
         _end_with_parent()
+    asyncio.run(check_database(settings, needed=True))
     memory.settle()
     _run(run(settings))
 
@@ -157,15 +161,9 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make the first tenant and its API key. The key is shown once."""
-    from app.core.errors import AppError
-    from app.embedded.dev import use_running_service
     from app.operations import make_tenant
 
-    use_running_service(data)
-    try:
-        tenant_id, key = asyncio.run(make_tenant(_settings(), name))
-    except AppError as error:
-        raise _fail(error.detail) from None
+    tenant_id, key = asyncio.run(make_tenant(_settings(data), name))
     people = _people(as_json)
     people.print(f"Tenant {escape(name)} ({tenant_id}). Its first API key, shown this once:")
     people.print(f"[bold]{escape(key)}[/]")
@@ -217,14 +215,21 @@ def health(
     what: Annotated[
         str, typer.Argument(help="worker: was PARHELION_WORKER_NAME seen in the last 30 s? api: is it ready?")
     ] = "api",
-    url: Annotated[str, typer.Option(help="Where the api answers.")] = "http://127.0.0.1:8080",
+    url: Annotated[
+        str, typer.Option(help="Where the api answers; port 8080 here, or the running `dev`, when left out.")
+    ] = "",
 ) -> None:
     """Exit 0 when healthy: for container probes."""
+    from app.core.config import environment
     from app.operations import api_is_ready, worker_is_alive
 
     if what not in ("api", "worker"):
         raise _fail("say api or worker")
-    fine = asyncio.run(worker_is_alive(_settings())) if what == "worker" else api_is_ready(url)
+    if what == "worker":
+        fine = asyncio.run(worker_is_alive(_settings()))
+    else:
+        configured = "PARHELION_DATABASE_URL" in environment()
+        fine = api_is_ready(url or ("http://127.0.0.1:8080" if configured else _settings().public_url))
     if not fine:
         raise _fail(f"the {what} is not healthy")
 
@@ -269,9 +274,18 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _settings() -> Any:
-    from app.core.config import ConfigurationError, settings
+def _settings(data: Path | None = None) -> Any:
+    """The settings of the environment, or of the `parhelion dev` that runs on this machine."""
+    from app.core.config import ConfigurationError, environment, settings
 
+    if "PARHELION_DATABASE_URL" not in environment():
+        from app.embedded.dev import use_running_service
+
+        if not use_running_service(data):
+            raise _fail(
+                "no settings, and no running `parhelion dev` to take them from.\nStart one (make run), or set "
+                "PARHELION_DATABASE_URL, PARHELION_REDIS_URL and PARHELION_SECRET_KEYS (docs/operate.md)."
+            )
     try:
         return settings()
     except ConfigurationError as error:
@@ -279,8 +293,24 @@ def _settings() -> Any:
 
 
 def main() -> None:
-    """The console script."""
-    cli(prog_name="parhelion")
+    """The console script. Expected failures are a sentence; only a bug shows a traceback."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from app.core.crypto import UndecipherableError
+    from app.core.errors import AppError
+    from app.schema import NotMigrated
+
+    try:
+        cli(prog_name="parhelion")
+    except (NotMigrated, UndecipherableError) as error:
+        sys.exit(_fail(str(error)).exit_code)
+    except AppError as error:
+        sys.exit(_fail(f"{error.detail} {error.next_step or ''}").exit_code)
+    except (SQLAlchemyError, OSError) as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()
+        words = f"{type(error).__name__}: {cause[0] if cause else ''}"
+        hint = "Check PARHELION_DATABASE_URL and PARHELION_REDIS_URL, and whether both servers run."
+        sys.exit(_fail(f"{words}\n{hint}").exit_code)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import schema
 from app.connections.secrets import reseal_all
 from app.core import clock, ids
 from app.core.config import Settings, generate_key
@@ -25,6 +26,7 @@ WORKER_SILENT = timedelta(seconds=30)
 
 async def make_tenant(settings: Settings, name: str) -> tuple[str, str]:
     """A tenant and its first key: (public id, key text)."""
+    await check_database(settings, needed=True)
     database = Database(create_engine(settings, application_name="parhelion init"))
     try:
         async with database.transaction() as session:
@@ -34,8 +36,22 @@ async def make_tenant(settings: Settings, name: str) -> tuple[str, str]:
         await database.aclose()
 
 
+async def check_database(settings: Settings, *, needed: bool) -> None:
+    """Raise ``NotMigrated`` when the database lacks migrations. A database that does not answer stops a worker
+    (``needed``), not the api: it says that it is not ready until the database is back."""
+    engine = create_engine(settings, application_name="parhelion start", pooled=False)
+    try:
+        await schema.check(engine)
+    except (SQLAlchemyError, OSError, TimeoutError):
+        if needed:
+            raise
+    finally:
+        await engine.dispose()
+
+
 async def reseal(settings: Settings, people: Console) -> int:
     """Re-encrypt what is stored under older keys, with a progress bar. Returns how many were re-encrypted."""
+    await check_database(settings, needed=True)
     database = Database(create_engine(settings, application_name="parhelion rotate-keys"))
     try:
         with Progress(console=people, transient=True) as bar:

@@ -20,7 +20,7 @@ from app.connections.errors import ConnectionBroken, ConnectionPaused, Connectio
 from app.connections.models import Connection
 from app.connections.states import State
 from app.connectors import registry
-from app.connectors.canonical import Check, Lane
+from app.connectors.canonical import Check, DeskError, Lane
 from app.connectors.ports import Connector, TicketDesk, WebhookSource
 from app.connectors.registry import OpenContext
 from app.core import telemetry
@@ -159,7 +159,10 @@ class ConnectorPool:
             allow_private=self._settings.allow_private_egress,
             on_call=_counted(kind.name),
         )
-        return kind.open(config, secret, context)
+        try:
+            return kind.open(config, secret, context)
+        except DeskError as error:
+            raise ConnectionBroken(error.detail, next_step=error.next_step) from None
 
     async def hook_target(self, connection_id: UUID) -> HookTarget | None:
         """What proves the sender of a webhook to this connection; ``None`` when there is none or it is

@@ -8,6 +8,7 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Literal, Self
 
@@ -141,9 +142,21 @@ def generate_key(name: str = "k1") -> str:
     return f"{name}:{base64.b64encode(os.urandom(32)).decode()}"
 
 
+def _refuse_misspelt() -> None:
+    """A variable that is nearly one of ours is a typo, and a setting that silently stays at its default is worse than
+    a start that fails. Others are left alone: Kubernetes puts PARHELION_SERVICE_HOST and the like into every pod."""
+    known = {f"PARHELION_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith("PARHELION_") and name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.9)
+            if close:
+                raise ConfigurationError(f"{name} is not a setting; did you mean {close[0]}?")
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The process's settings. Raises :class:`ConfigurationError` with one line per problem."""
+    _refuse_misspelt()
     try:
         return Settings()  # values come from the environment
     except ValidationError as error:

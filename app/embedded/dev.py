@@ -11,13 +11,15 @@ from types import TracebackType
 from typing import Self
 
 from app import schema
-from app.core.config import environment, generate_key, set_environment
+from app.core.config import generate_key, set_environment
 from app.embedded.data_folder import default_data_folder, placed_for
 from app.embedded.engines import server_user
+from app.embedded.errors import EmbeddedError
 from app.embedded.processes import ServiceProcess
 from app.embedded.stack import EmbeddedServers, EmbeddedStack
 
 RESTART_SECONDS = 1.0
+ENVIRONMENT = "environment.json"
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -101,7 +103,7 @@ class DevService:
 
     def _keep_environment(self) -> None:
         """So that `parhelion init` in another terminal finds this service; readable by us alone."""
-        path = self.stack.data_dir / "environment.json"
+        path = self.stack.data_dir / ENVIRONMENT
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -122,6 +124,8 @@ class DevService:
             if process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     process.stop()
+        with contextlib.suppress(EmbeddedError):
+            (self.stack.data_dir / ENVIRONMENT).unlink(missing_ok=True)
         self.stack.stop()
 
     def __enter__(self) -> Self:
@@ -134,10 +138,10 @@ class DevService:
         self.stop()
 
 
-def use_running_service(data_dir: Path | None) -> None:
-    """Point this process at a running `parhelion dev`, unless the environment names a database already."""
-    if "PARHELION_DATABASE_URL" in environment():
-        return
-    path = placed_for(data_dir or default_data_folder(), server_user()) / "environment.json"
-    if path.exists():
-        set_environment(json.loads(path.read_text()))
+def use_running_service(data_dir: Path | None) -> bool:
+    """Point this process at the `parhelion dev` that runs on this machine; false when there is none."""
+    path = placed_for(data_dir or default_data_folder(), server_user()) / ENVIRONMENT
+    if not path.exists():
+        return False
+    set_environment(json.loads(path.read_text()))
+    return True

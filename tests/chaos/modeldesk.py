@@ -138,16 +138,12 @@ class ModelDesk:
     def _set(self, ticket_id: str, values: Mapping[TicketField, str], who: str) -> Ticket:
         before = self.tickets[ticket_id]
         kept = {**before.values, **self._kept(values)}
-        ticket = replace(
-            before, values=kept, closed=kept[TicketField.STATUS] == self.closed, updated_at=self._now()
-        )
+        ticket = replace(before, values=kept, closed=kept[TicketField.STATUS] == self.closed, updated_at=self._now())
         self.tickets[ticket_id] = ticket
         self._tell(ticket_id, who)
         return ticket
 
-    def _add(
-        self, ticket_id: str, text: str, visibility: Visibility, who: str, marks: tuple[str, ...]
-    ) -> Comment:
+    def _add(self, ticket_id: str, text: str, visibility: Visibility, who: str, marks: tuple[str, ...]) -> Comment:
         made = Comment(
             native_id=f"{ticket_id}:{self._next()}",
             ticket_id=ticket_id,
@@ -217,9 +213,7 @@ class ModelDesk:
         listed = [one for one in self.tickets.values() if self._listed(one)]
         return {mark: one for one in listed for mark in one.markers if mark in markers}
 
-    async def find_comments(
-        self, wanted: Sequence[tuple[str, str]], *, created_after: datetime
-    ) -> dict[str, str]:
+    async def find_comments(self, wanted: Sequence[tuple[str, str]], *, created_after: datetime) -> dict[str, str]:
         self.mischief.perhaps_die()
         return {
             mark: one.native_id

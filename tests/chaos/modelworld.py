@@ -105,7 +105,8 @@ class World:
 
     def somebody_acts(self, desk: ModelDesk | None = None) -> None:
         """One random thing that a person does, at ``desk`` or at either."""
-        desk = desk or self.rng.choice([one for one in (self.a, self.b) if one.name in self.people_at])
+        if desk is None or desk.name not in self.people_at:
+            desk = self.rng.choice([one for one in (self.a, self.b) if one.name in self.people_at])
         chance = self.rng.random()
         if chance < 0.2 or not desk.tickets:
             desk.born({name: self._value(desk, name) for name in TicketField})
@@ -243,7 +244,7 @@ class World:
                 ),
                 {"r": self.pair.relationship_id, "t": self.pair.tenant_id},
             )
-        return left == 0
+        return int(left or 0) == 0
 
     async def end(self) -> None:
         """The hub's polls leave this world alone from now on."""

@@ -1,6 +1,6 @@
 """Promise 4: every write is a row first, so after a death at any moment we look before we create."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -78,10 +78,10 @@ class MortalDesk:
 
 
 @pytest.fixture
-def hands(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hands]:
+def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
     found = Hands()
     monkeypatch.setattr(clock, "now", found.now)
-    yield found
+    return found
 
 
 async def mortal_world(settings: Settings, hands: Hands, wire: Wire) -> World:

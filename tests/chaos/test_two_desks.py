@@ -1,15 +1,16 @@
 """Two desks, the real engine, many histories: whatever happened on the way, in the end both hold the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from app.connectors.canonical import TicketField
 from app.core import clock
 from app.core.config import Settings
 from app.core.crypto import Vault
 from app.core.db.session import Database
-from app.sync import plan
+from app.sync import decide
 from app.sync.outbound import CommentCreate, TicketCreate
 from tests.chaos.modelworld import TO_B, Hands, World, new_world
 
@@ -19,11 +20,11 @@ EACH = 12  # histories in one test
 
 
 @pytest.fixture
-def hands(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hands]:
+def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
     """The model's clock, in the place of ours."""
     found = Hands()
     monkeypatch.setattr(clock, "now", found.now)
-    yield found
+    return found
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ class TestConvergence:
             world = await new_world(database, vault, hands, seed, people_at=("A",))
             assert await played(world) == [], f"seed {seed}"
             assert world.a.field_writes == 0, f"seed {seed}"
-            assert {one.values["status"] for one in world.a.tickets.values()} <= set(TO_B)
+            assert {one.values[TicketField.STATUS] for one in world.a.tickets.values()} <= set(TO_B)
             await world.end()
 
     async def test_it_is_quiet_within_a_few_passes(self, database: Database, vault: Vault, hands: Hands) -> None:
@@ -94,8 +95,8 @@ def without_comment_look(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_recognising_our_own(patch: pytest.MonkeyPatch) -> None:
-    real: Any = plan.to_carry
-    patch.setattr(plan, "to_carry", lambda comments, *, ours: real(comments, ours=frozenset()))
+    real: Any = decide.to_carry
+    patch.setattr("app.sync.plan.to_carry", lambda comments, *, ours: real(comments, ours=frozenset()))
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.sandbox.halopsa.seed import ApplicationSeed, Seed
-from app.sandbox.serving import serving
 from app.sandbox.halopsa.server import create_sandbox
+from app.sandbox.serving import serving
 from tests.support.application import body, problem
 from tests.support.desks import CLOSED
 from tests.support.stage import SIDES, Stage, open_stage

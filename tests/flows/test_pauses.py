@@ -88,8 +88,8 @@ async def test_credentials_that_stop_working(stage: Stage) -> None:
     refused = await stage.test(pair.target_id)
     assert refused["state"] == "broken"
 
-    rotate = {"purpose": "credentials", "credentials": {"client_id": application.seed.client_id}}
-    rotate["credentials"]["client_secret"] = "the-new-secret"
+    renewed = {"client_id": application.seed.client_id, "client_secret": "the-new-secret"}
+    rotate = {"purpose": "credentials", "credentials": renewed}
     told = await stage.command(f"/v1/connections/{pair.target_id}", "rotate-secret", rotate)
     assert "/test" in told["next_step"]
     assert (await stage.test(pair.target_id))["state"] == "active"
@@ -128,4 +128,5 @@ async def test_an_archived_relationship_carries_nothing(stage: Stage) -> None:
 
 
 async def _inbox_is_empty(stage: Stage) -> bool:
-    return body(await stage.api.get("/v1/inbox", params={"status": "pending"}), 200)["items"] == []
+    pending = body(await stage.api.get("/v1/inbox", params={"status": "pending"}), 200)
+    return bool(pending["items"] == [])

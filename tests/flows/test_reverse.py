@@ -46,15 +46,3 @@ async def test_turned_on_later_it_takes_what_happens_from_then_on(stage: Stage) 
     pair.target.new_ticket("after")
     await stage.settled()
     assert pair.source.titled("after")
-
-
-async def test_a_ticket_that_another_integration_keeps_in_step_is_left_alone(stage: Stage) -> None:
-    """Two integrations on one ticket would answer each other for ever."""
-    pair = await stage.pair()
-    foreign = {"third_party_id": "JIRA-1", "module_id": 155, "integration_name": "Somebody's Jira"}
-    pair.source.new_ticket("kept by jira", new_external_link=foreign)
-    await stage.settled()
-    [link] = await stage.links(pair)
-    assert link["state"] == "ignored"
-    assert "Another integration" in link["reason"]
-    assert pair.target.tickets == []

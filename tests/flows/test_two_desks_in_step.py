@@ -1,6 +1,7 @@
 """The main story: a ticket is born at Acme, Globex works on it, and both see the same."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,12 @@ class TestConversation:
         pair.source.say(born, "for everybody")
         await stage.settled()
 
-        for change in ({"public_comments": False}, {"public_comments": True, "reverse": True}, {"fields": {}}):
+        changes: list[dict[str, Any]] = [
+            {"public_comments": False},
+            {"public_comments": True, "reverse": True},
+            {"fields": {}},
+        ]
+        for change in changes:
             await stage.reset(pair, **change)
             link = await stage.link(pair, born)
             await stage.api.post(f"/v1/ticket-links/{link['id']}/resync")
@@ -171,9 +177,7 @@ class TestEdits:
         assert same(pair, born, twin)
         assert pair.target.field(twin, "summary") == "The printer AND the scanner"
 
-    async def test_when_both_sides_edit_the_policy_decides_and_the_loser_is_kept_for_people(
-        self, stage: Stage
-    ) -> None:
+    async def test_when_both_sides_edit_the_policy_decides_and_the_loser_is_kept_for_people(self, stage: Stage) -> None:
         """Given a worker that is away, when both sides edit the same two fields, then the source's summary and the
         target's priority win, and what lost stands in the link's history."""
         pair = await stage.pair()

@@ -13,11 +13,11 @@ from tests.support.waiting import wait_until
 
 def found_by_poll() -> float:
     """How many changes the poll was first to see, so far, in this process."""
-    return telemetry.SYNC_CHANGES.labels("poll")._value.get()
+    return float(telemetry.SYNC_CHANGES.labels("poll")._value.get())
 
 
 def drift() -> float:
-    return telemetry.DRIFT._value.get()
+    return float(telemetry.DRIFT._value.get())
 
 
 class TestPoll:

@@ -13,7 +13,9 @@ def differences(source: Desk, target: Desk, born: Iterable[str], *, born_at_targ
     wanted = [*born, *born_at_target]
     for desk in (source, target):
         count = Counter(desk.field(ticket, "summary") for ticket in desk.tickets)
-        wrong += [f"{summary!r} stands {count[summary]} times at {desk.name}" for summary in wanted if count[summary] != 1]
+        wrong += [
+            f"{summary!r} stands {count[summary]} times at {desk.name}" for summary in wanted if count[summary] != 1
+        ]
         wrong += [f"{summary!r} at {desk.name} is nobody's" for summary in count if summary not in wanted]
     for summary in wanted:
         here, there = source.titled(summary), target.titled(summary)

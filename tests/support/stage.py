@@ -233,7 +233,7 @@ class Stage:
 
     async def polls_due(self) -> int:
         """Connections that wait to be polled."""
-        async with self.database.reading() as session:
+        async with self.database.transaction() as session:
             connection = await session.connection()
             late = text("SELECT count(*) FROM poll_cursor WHERE next_attempt_at <= :now")
             return int(await connection.scalar(late, {"now": clock.now()}) or 0)
