@@ -97,8 +97,8 @@ class LocalDoorbell:
 class LanedStage(Generic[Key]):
     """The work of a stage split into serial lanes: one task for each key that has work, lanes side by side.
 
-    ``due`` lists the keys with work, ``work`` does one round of a key and says whether to go on. A lane that ends
-    rings its stage, because rows that came between its last look and its end would otherwise wait for the sweep.
+    ``due`` lists the keys with work, ``work`` does one round of a key and says whether to go on. A key that
+    was due while its lane was running is looked at again when the lane ends.
     """
 
     def __init__(
@@ -114,11 +114,14 @@ class LanedStage(Generic[Key]):
         self._due = due
         self._work = work
         self._lanes: dict[Key, asyncio.Task[None]] = {}
+        self._again: set[Key] = set()
         self._lanes_max = lanes_max
 
     async def _round(self) -> bool:
         for key in await self._due():
-            if key not in self._lanes and len(self._lanes) < self._lanes_max:
+            if key in self._lanes:
+                self._again.add(key)
+            elif len(self._lanes) < self._lanes_max:
                 self._lanes[key] = asyncio.create_task(self._lane(key), name=f"{self.stage.name} {key}")
         return False
 
@@ -132,7 +135,11 @@ class LanedStage(Generic[Key]):
             await asyncio.sleep(1.0)  # a lane that fails at once must not spin
         finally:
             self._lanes.pop(key, None)
-            self.stage.ring()
+            if key in self._again or len(self._lanes) == self._lanes_max - 1:
+                # Rows came while the lane was ending, or another key waited for its place. Not in any other case: a
+                # key that is due and has nothing to claim would spin.
+                self._again.discard(key)
+                self.stage.ring()
 
     async def run(self) -> None:
         """Drain until stopped, then wait for the lanes to finish their round."""

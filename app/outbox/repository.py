@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, text
+from sqlalchemy import case, exists, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlmodel import col, delete, func, select, update
+from sqlalchemy.orm import aliased
+from sqlmodel import col, delete, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import clock, ids
@@ -23,12 +24,12 @@ _CLAIM = text(
     WITH due AS (
         SELECT c.id FROM outbound_command c
         WHERE c.status = 'pending' AND c.next_attempt_at <= :now AND (c.lease_until IS NULL OR c.lease_until < :now)
-          AND c.connection_id = :connection_id
+          AND c.connection_id = :connection_id AND c.lane = :lane
           AND NOT EXISTS (
               SELECT 1 FROM outbound_command e
               WHERE e.ordering_key = c.ordering_key AND e.status = 'pending' AND e.sequence < c.sequence
-                AND (e.next_attempt_at > :now OR e.lease_until >= :now))
-        ORDER BY c.lane DESC, c.sequence LIMIT :n FOR UPDATE SKIP LOCKED
+                AND (e.next_attempt_at > :now OR e.lease_until >= :now OR e.lane <> c.lane))
+        ORDER BY c.sequence LIMIT :n FOR UPDATE SKIP LOCKED
     )
     UPDATE outbound_command o
     SET attempts = o.attempts + 1, open_tries = o.open_tries + 1,
@@ -40,6 +41,7 @@ _CLAIM = text(
 )
 
 
+LANES = ("interactive", "bulk")
 _ONE_AT_A_TIME = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:connection, 0))")
 
 
@@ -96,14 +98,22 @@ async def enqueue(session: AsyncSession, commands: Sequence[NewCommand]) -> list
 
 
 async def connections_due(session: AsyncSession) -> Sequence[tuple[UUID, UUID]]:
-    """(tenant, connection) pairs that have something to send now."""
+    """(tenant, connection) pairs that have something to send now, by the rule of the claim."""
     now = clock.now()
+    earlier = aliased(OutboundCommand)
+    held_up = exists().where(
+        col(earlier.ordering_key) == col(OutboundCommand.ordering_key),
+        col(earlier.status) == PENDING,
+        col(earlier.sequence) < col(OutboundCommand.sequence),
+        or_(col(earlier.next_attempt_at) > now, col(earlier.lease_until) >= now),
+    )
     found = await session.exec(
         select(OutboundCommand.tenant_id, OutboundCommand.connection_id)
         .where(
             OutboundCommand.status == PENDING,
             OutboundCommand.next_attempt_at <= now,
-            (col(OutboundCommand.lease_until).is_(None)) | (col(OutboundCommand.lease_until) < now),
+            or_(col(OutboundCommand.lease_until).is_(None), col(OutboundCommand.lease_until) < now),
+            ~held_up,
         )
         .distinct()
     )
@@ -113,7 +123,7 @@ async def connections_due(session: AsyncSession) -> Sequence[tuple[UUID, UUID]]:
 async def claim(
     session: AsyncSession, connection_id: UUID, *, limit: int, lease: timedelta, token: UUID, owner: UUID
 ) -> list[ClaimedCommand]:
-    """Take up to ``limit`` due writes of one connection, in order.
+    """Take up to ``limit`` due writes of one connection and one lane, in order; bulk ones when there are no others.
 
     Claims of one connection never overlap: a second worker that looked while the first one's claim was not yet
     committed would skip the locked head of an order and take what comes after it. It gets nothing instead, and comes
@@ -123,28 +133,29 @@ async def claim(
     if not alone.scalar():
         return []
     now = clock.now()
-    result = await raw(
-        session,
-        _CLAIM,
-        {
-            "now": now,
-            "n": limit,
-            "token": token,
-            "owner": owner,
-            "until": now + lease,
-            "connection_id": connection_id,
-        },
-    )
-    return sorted((ClaimedCommand(*row) for row in result), key=lambda command: command.sequence)
+    values = {"now": now, "n": limit, "token": token, "owner": owner, "until": now + lease}
+    for lane in LANES:
+        result = await raw(session, _CLAIM, {**values, "connection_id": connection_id, "lane": lane})
+        commands = sorted((ClaimedCommand(*row) for row in result), key=lambda command: command.sequence)
+        if commands:
+            return commands
+    return []
 
 
-async def mark_tried(session: AsyncSession, command_ids: Sequence[UUID], *, token: UUID) -> None:
-    """Note that the call is about to leave: from here on its outcome may be unknown."""
-    await session.exec(
+async def mark_tried(session: AsyncSession, command_ids: Sequence[UUID], *, token: UUID, lease: timedelta) -> set[UUID]:
+    """Note that the call is about to leave: from here on its outcome may be unknown. Renews the lease of everything
+    that is held under ``token`` and returns what still is: only that may be sent."""
+    now = clock.now()
+    result = await session.exec(
         update(OutboundCommand)
-        .where(col(OutboundCommand.id).in_(command_ids), col(OutboundCommand.lease_token) == token)
-        .values(tried_at=clock.now())
+        .where(col(OutboundCommand.lease_token) == token, col(OutboundCommand.status) == PENDING)
+        .values(
+            tried_at=case((col(OutboundCommand.id).in_(command_ids), now), else_=col(OutboundCommand.tried_at)),
+            lease_until=now + lease,
+        )
+        .returning(col(OutboundCommand.id))
     )
+    return set(result.scalars()) & set(command_ids)
 
 
 async def held(session: AsyncSession, command_ids: Sequence[UUID], *, token: UUID) -> set[UUID]:

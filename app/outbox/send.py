@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.connectors.canonical import Deferred, DeskError, ErrorClass, Lane, Refused, WriteResult, Written
@@ -32,6 +33,13 @@ log = get_logger(__name__)
 
 # A budget may come back earlier than it said (the window rolls, Redis comes back): asking again costs no call.
 BUDGET_RETRY_SECONDS = 15.0
+
+# One send must end well within its lease: HaloPSA takes it as one or two calls of at most 20 s each.
+SEND_MAX = 100
+LOOKS_AT_ONCE = 3
+# An unreachable desk says nothing about a write either; but a write that makes the desk fail must end some day.
+GIVE_UP_AFTER = timedelta(hours=24)
+_PATIENT = frozenset({ErrorClass.UNAVAILABLE, ErrorClass.TIMEOUT})
 
 # These say nothing about the write itself, so they do not use up its tries.
 _NOT_ITS_FAULT = frozenset({ErrorClass.RATE, ErrorClass.AUTH, ErrorClass.MISCONFIGURED})
@@ -96,7 +104,8 @@ class Sender:
             return False
         batch = Batch.of(commands)
         try:
-            connector = await self._connectors.get(connection_id)
+            lane = Lane.BULK if commands[0].lane == Lane.BULK.value else Lane.INTERACTIVE
+            connector = await self._connectors.get(connection_id, lane)
         except (AppError, DeskError) as error:
             await self._connection_unusable(commands, token, str(error))
             return True
@@ -111,11 +120,25 @@ class Sender:
                     break
         try:
             await self._record(batch, token)
+        except DBAPIError as error:
+            await self._record_one_by_one(batch, token, error)
         except BaseException:
             # Everything stays in doubt, and is looked for at once instead of after the lease.
             await self._leave_in_doubt(commands, token)
             raise
         return True
+
+    async def _record_one_by_one(self, batch: Batch, token: UUID, error: DBAPIError) -> None:
+        """One result cannot be stored: it must not take the others with it."""
+        log.error("outbox.record_failed", outcomes=len(batch.outcomes), error=type(error.orig).__name__)
+        for outcome in batch.outcomes:
+            try:
+                await self._record(Batch(outcomes=[outcome]), token)
+            except DBAPIError as failure:
+                if failure.connection_invalidated:
+                    raise
+                await self._leave_in_doubt([outcome.command], token)
+        await self._record(Batch(untouched=batch.untouched), token)
 
     async def _leave_in_doubt(self, commands: Sequence[ClaimedCommand], token: UUID) -> None:
         async with self._database.transaction() as session:
@@ -141,19 +164,38 @@ class Sender:
                     adopted = isinstance(result, Written)
                     outcomes.append(Outcome(command, result, adopted=adopted, milliseconds=spent))
             to_send.sort(key=lambda command: command.sequence)
-        if to_send:
-            async with self._database.transaction() as session:
-                await repository.mark_tried(session, [command.id for command in to_send], token=token)
-            started = time.perf_counter()
-            try:
-                results = await known.send(connector, to_send)
-            except DeskError as error:  # nothing was sent: budget empty, token refused, name does not resolve
-                results = [_not_sent(command, error) for command in to_send]
-            spent = _since(started)
-            outcomes.extend(
-                Outcome(command, result, milliseconds=spent) for command, result in zip(to_send, results, strict=True)
-            )
+        held_up: set[str] = {o.command.ordering_key for o in outcomes if isinstance(o.result, Deferred)}
+        for start in range(0, len(to_send), SEND_MAX):
+            part = to_send[start : start + SEND_MAX]
+            for outcome in await self._send(connector, kind, part, held_up, token):
+                outcomes.append(outcome)
+                if isinstance(outcome.result, Deferred):
+                    held_up.add(outcome.command.ordering_key)
         return outcomes
+
+    async def _send(
+        self, connector: Connector, kind: str, commands: Sequence[ClaimedCommand], held_up: set[str], token: UUID
+    ) -> list[Outcome]:
+        """One send of what we still hold and what no earlier one of its order holds up."""
+        async with self._database.transaction() as session:
+            ours = await repository.mark_tried(
+                session, [command.id for command in commands], token=token, lease=self._lease
+            )
+        sendable = [command for command in commands if command.id in ours and command.ordering_key not in held_up]
+        left = [command for command in commands if command not in sendable]
+        started = time.perf_counter()
+        try:
+            results = await handler(kind).send(connector, sendable) if sendable else []
+        except DeskError as error:  # nothing was sent: budget empty, token refused, name does not resolve
+            results = [_not_sent(command, error) for command in sendable]
+        except Exception as error:  # noqa: BLE001  a bug on one odd element must not stop the lane; all are in doubt
+            log.error("outbox.send_failed", kind=kind, error=type(error).__name__, exc_info=error)
+            results = [_unexpected(command, error) for command in sendable]
+        spent = _since(started)
+        sent = [Outcome(command, result, milliseconds=spent) for command, result in zip(sendable, results, strict=True)]
+        waiting = "Another worker has taken it over, or an earlier write of the same ticket waits."
+        kept = Deferred("", ErrorClass.UNAVAILABLE, waiting, perhaps_done=False)
+        return sent + [Outcome(command, kept) for command in left]
 
     async def _look(
         self, connector: Connector, kind: str, commands: Sequence[ClaimedCommand]
@@ -232,15 +274,7 @@ class Sender:
             )
             return result
         innocent = result.error in _NOT_ITS_FAULT
-        attempt = command.attempts - (1 if innocent else 0)
-        hint = result.retry_after_seconds
-        if result.error is ErrorClass.RATE and hint is not None:
-            hint = min(hint, BUDGET_RETRY_SECONDS)
-        if hint is None and result.perhaps_done:
-            hint = self._recovery_after_seconds
-        delay = self._policy.delay_seconds(max(attempt, 1), chance=random.random(), retry_after_seconds=hint)
-        if result.perhaps_done and hint is not None and delay is not None:
-            delay = hint  # looking costs one read: no reason to wait for the whole back-off
+        delay = self._delay_seconds(command, result, innocent=innocent)
         if delay is None and not innocent:
             gone = Refused(
                 command.key,
@@ -270,6 +304,19 @@ class Sender:
         )
         return None
 
+    def _delay_seconds(self, command: ClaimedCommand, result: Deferred, *, innocent: bool) -> float | None:
+        """Seconds until the next try, or ``None`` to give up."""
+        attempt = max(1, command.attempts - (1 if innocent else 0))
+        if result.error in _PATIENT and clock.now() - command.created_at < GIVE_UP_AFTER:
+            attempt = min(attempt, self._policy.max_attempts - 1)
+        hint = result.retry_after_seconds
+        if result.error is ErrorClass.RATE and hint is not None:
+            hint = min(hint, BUDGET_RETRY_SECONDS)
+        if result.perhaps_done and command.attempts <= LOOKS_AT_ONCE:
+            # Looking costs one read: no reason to wait for the whole back-off the first times.
+            return min(hint if hint is not None else self._recovery_after_seconds, self._policy.cap_seconds)
+        return self._policy.delay_seconds(attempt, chance=random.random(), retry_after_seconds=hint)
+
     async def _connection_unusable(self, commands: Sequence[ClaimedCommand], token: UUID, why: str) -> None:
         """The connection is paused, broken or cannot be opened: its writes wait, no try is counted."""
         async with self._database.transaction() as session:
@@ -298,6 +345,11 @@ def _not_sent(command: ClaimedCommand, error: DeskError) -> Deferred:
         perhaps_done=command.in_doubt,
         retry_after_seconds=error.retry_after_seconds,
     )
+
+
+def _unexpected(command: ClaimedCommand, error: Exception) -> Deferred:
+    words = f"Sending ended in an unexpected {type(error).__name__}."
+    return Deferred(command.key, ErrorClass.UNAVAILABLE, words, perhaps_done=True)
 
 
 def _since(started: float) -> int:

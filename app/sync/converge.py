@@ -107,7 +107,28 @@ class Converger:
             await self._round(opened, links, token)
         except SideUnreadable as failure:
             await self._put_off(opened, links, token, failure)
+        except Exception as error:  # noqa: BLE001  one link's trouble must not hold up the others: each is tried alone
+            log.error("sync.round_failed", links=len(links), error=type(error).__name__)
+            await self._one_by_one(opened, links, token)
         return True
+
+    async def _one_by_one(self, opened: OpenRelationship, links: Sequence[ClaimedLink], token: UUID) -> None:
+        """After a round failed: each link alone; one that fails again is put off with what happened."""
+        for link in links:
+            try:
+                await self._round(opened, [link], token)
+            except SideUnreadable as failure:
+                await self._put_off(opened, [link], token, failure)
+            except Exception as error:  # noqa: BLE001  it is told on its link, and tried again later
+                log.error("sync.link_failed", link=str(link.id), error=type(error).__name__, exc_info=error)
+                await self._wait(link, token, f"Looking at it ended in an unexpected {type(error).__name__}.")
+
+    async def _wait(self, link: ClaimedLink, token: UUID, reason: str) -> None:
+        attempt = min(link.attempts, self._policy.max_attempts - 1)
+        delay = self._policy.delay_seconds(attempt, chance=random.random()) or self._policy.cap_seconds
+        async with self._database.transaction() as session:
+            when = clock.now() + timedelta(seconds=delay)
+            await repository.put_off(session, [link.id], token=token, when=when, reason=reason, counts=True)
 
     async def _held(self, opened: OpenRelationship) -> bool:
         """Wait a moment when the budget asks for wider batches; true when the caller should ask again."""

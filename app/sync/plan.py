@@ -19,6 +19,7 @@ from app.sync.settings import SIDES, Side, covers, other
 
 # A ticket this old that is new to us may have its twin already; looking costs one or two calls for a whole batch.
 LOOK_FIRST_AGE = timedelta(minutes=10)
+LOOKS_UNTIL_GONE = 5
 
 
 @dataclass(slots=True)
@@ -67,9 +68,16 @@ def _plan_new(
     may_be_ours: bool,
 ) -> Plan:
     ticket = views[origin].tickets.get(link.ticket_id(origin) or "")
+    if ticket is None and link.attempts <= LOOKS_UNTIL_GONE:
+        # A webhook may overtake the desk's own list: "not there" is believed after a minute of asking.
+        settled.stay_dirty = True
+        settled.next_attempt_at = clock.now() + timedelta(seconds=2**link.attempts)
+        return Plan(settled)
     refusal = _refusal(opened, ticket)
     if refusal is not None:
         settled.state, settled.reason = "ignored", refusal
+        if ticket is not None:
+            _set_updated(settled, origin, ticket)
         return Plan(settled)
     assert ticket is not None
     if may_be_ours and not ticket.markers:

@@ -26,7 +26,7 @@ from app.sync.decide import to_carry
 from app.sync.inbound import side_of
 from app.sync.models import PollCursor, Relationship, SyncRun, TicketLink
 from app.sync.repository import polls
-from app.sync.settings import RelationshipSettings, Side
+from app.sync.settings import RelationshipSettings, Side, covers
 
 log = get_logger(__name__)
 
@@ -157,6 +157,7 @@ class Reconciler:
                 for ticket in page
                 if ticket.native_id not in links
                 and not ticket.deleted
+                and covers(settings, ticket.created_at, ticket.updated_at)
                 and not any(marker.read(mark, secret) for mark in ticket.markers)
             ]
             found += await repository.add_candidates(session, relationship, side, unknown, lane=lane, sync_id=sync_id)
@@ -245,7 +246,10 @@ class Reconciler:
 def _differs(ticket: Ticket, link: TicketLink, side: Side) -> bool:
     """Whether a synced field of the ticket is not what the shadow holds for its side."""
     if link.source_ticket_id is None or link.target_ticket_id is None:
-        return False  # its creation is under way; the look after it reads everything
+        # Its creation is under way, and the look after it reads everything; but what was refused is judged again when
+        # it has changed since.
+        seen = link.source_updated_at if side == "source" else link.target_updated_at
+        return link.state == "ignored" and link.origin == side and ticket.updated_at != seen
     if ticket.deleted or ticket.merged_into:
         return link.state == "linked"
     return _any_differs(ticket, link, side) or link.state == "orphaned"

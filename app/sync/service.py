@@ -194,10 +194,6 @@ async def resync(session: AsyncSession, tenant_id: UUID, link_id: UUID) -> Ticke
             f"The link is {row.state}; there is nothing to bring in step.",
             next_step=row.next_step or "Nothing to do.",
         )
-    if row.state == "ignored":
-        row.state, row.reason = "new", None
-        session.add(row)
-        await session.flush()
     await repository.mark_dirty(session, [row.id])
     await session.refresh(row)
     ring_after_commit(session, "sync")

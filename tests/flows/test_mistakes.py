@@ -154,8 +154,6 @@ class TestValues:
         assert "Add a pair" in trouble["next_step"]
 
         await stage.reset(pair, status_map=[*known, {"source": "5", "target": "4"}])
-        link = await stage.link(pair, born)
-        body(await stage.api.post(f"/v1/ticket-links/{link['id']}/resync"), 202)
         await stage.settled()
 
         assert pair.target.field(twin, "status_id") == 4

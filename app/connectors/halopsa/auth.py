@@ -110,12 +110,14 @@ class TokenSource:
         return token, lifetime_seconds
 
     async def _refused(self, response: Response, tenant: str | None) -> CallFailed:
-        said = refusals.explain(response.content)
+        secret = self._credentials.client_secret.get_secret_value()
+        content = refusals.without(response.content.decode("utf-8", "replace"), secret).encode()
+        said = refusals.explain(content)
         status = response.status_code
         named = f"tenant '{tenant}'" if tenant else "no tenant"
         outcome = of_status(status, writes=False, retry_after=response.headers.get("retry-after"), now=clock.now())
         if outcome.kind is Kind.RATE_LIMITED:
-            return refusals.refused(outcome, "POST", "/auth/token", response.content)
+            return refusals.refused(outcome, "POST", "/auth/token", content)
         if status in (400, 401, 403):
             detail = f"HaloPSA refused the log-in ({said or f'status {status}'}); {named} was sent."
             step = f"{_LOGIN_ADVICE} A wrong tenant can look the same. {await self._where(tenant)}"
@@ -127,7 +129,7 @@ class TokenSource:
             # HaloPSA answers an unknown tenant like a crash (contract, 1.2), so this is the likely cause.
             detail = f"HaloPSA failed at the log-in (status 500); {named} was sent, perhaps a wrong one."
             return CallFailed(ErrorClass.MISCONFIGURED, detail, next_step=await self._where(tenant), status=status)
-        return refusals.refused(outcome, "POST", "/auth/token", response.content)
+        return refusals.refused(outcome, "POST", "/auth/token", content)
 
     async def _where(self, tenant: str | None) -> str:
         """Advice from HaloPSA's own discovery, as far as it differs from what was sent."""

@@ -213,7 +213,9 @@ class HaloClient:
         )
         if outcome.kind is Kind.OK:
             return _parsed(response, method, path)
-        failure = refusals.refused(outcome, method, path, response.content)
+        bearer = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+        content = refusals.without(response.content.decode("utf-8", "replace"), bearer).encode()
+        failure = refusals.refused(outcome, method, path, content)
         if outcome.kind is Kind.RATE_LIMITED:
             failure.retry_after_seconds = await self.budget.note_rate_limited(outcome.retry_after_seconds)
         raise failure

@@ -5,6 +5,7 @@ is usually a 403 with nothing in it, so the text is built from what we know abou
 
 import re
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import orjson
 
@@ -252,6 +253,14 @@ def permission_advice(method: str, path: str) -> str:
     )
 
 
+def without(text: str, secret: str) -> str:
+    """``text`` with ``secret`` blacked out, also in the forms it takes in an address or a form body: a debugging
+    proxy that answers with what it was sent must not put our secret in front of people."""
+    for form in {secret, quote(secret, safe=""), quote_plus(secret)} - {""}:
+        text = text.replace(form, "[removed]")
+    return text
+
+
 def _trim(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.replace("\x00", "").split())
     return line if len(line) <= _LONGEST_DETAIL else line[: _LONGEST_DETAIL - 1] + "…"

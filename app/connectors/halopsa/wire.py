@@ -45,7 +45,7 @@ def text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value
+        return value.replace("\x00", "")  # valid JSON, and the one character that PostgreSQL cannot hold
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

@@ -126,7 +126,11 @@ async def poll_soon(session: AsyncSession, connection_id: UUID) -> None:
 
 
 async def mark_missed(session: AsyncSession, side: str, missed: Mapping[UUID, datetime]) -> int:
-    """Links with a comment that was never carried: look again, and read that side's comments from there."""
+    """Links with a comment that was never carried: look again, and read that side's comments from there.
+
+    Also links whose earlier writes are still waiting: the poll's windows move on, and this mark is all that will
+    remember the comment when the writes are through.
+    """
     if not missed:
         return 0
     await lock_links(session, list(missed))
@@ -139,8 +143,7 @@ async def mark_missed(session: AsyncSession, side: str, missed: Mapping[UUID, da
             SET dirty_since = COALESCE(t.dirty_since, :now), dirty_mark = t.dirty_mark + 1, next_attempt_at = :now,
                 {column} = LEAST(t.{column}, r.at)
             FROM unnest(CAST(:ids AS uuid[]), CAST(:ats AS timestamptz[])) AS r(id, at)
-            WHERE t.id = r.id AND t.state IN ('linked', 'orphaned')
-              AND NOT EXISTS (SELECT 1 FROM outbound_command c WHERE c.subject_id = t.id AND c.status = 'pending')
+            WHERE t.id = r.id AND t.state IN ('linked', 'orphaned', 'paused')
             """  # noqa: S608  the column is one of two names of ours
         ),
         {"now": clock.now(), "ids": list(missed), "ats": list(missed.values())},

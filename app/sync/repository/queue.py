@@ -21,10 +21,10 @@ _CLAIM = text(
     WITH due AS (
         SELECT l.id FROM ticket_link l
         WHERE l.relationship_id = :relationship_id AND l.dirty_since IS NOT NULL AND l.next_attempt_at <= :now
-          AND l.state IN ('new', 'linked', 'orphaned', 'failed')
+          AND l.state IN ('new', 'linked', 'orphaned', 'failed') AND l.lane = :lane
           AND (l.lease_until IS NULL OR l.lease_until < :now)
           AND NOT EXISTS (SELECT 1 FROM outbound_command c WHERE c.subject_id = l.id AND c.status = 'pending')
-        ORDER BY l.lane DESC, l.next_attempt_at LIMIT :n FOR UPDATE SKIP LOCKED
+        ORDER BY l.next_attempt_at LIMIT :n FOR UPDATE SKIP LOCKED
     )
     UPDATE ticket_link t
     SET attempts = t.attempts + 1, lease_token = :token, lease_owner = :owner, lease_until = :until
@@ -106,21 +106,15 @@ async def waiting(session: AsyncSession, relationship_id: UUID) -> tuple[int, da
 async def claim_links(
     session: AsyncSession, relationship_id: UUID, *, limit: int, lease: timedelta, token: UUID, owner: UUID
 ) -> list[ClaimedLink]:
-    """Take up to ``limit`` due links of a relationship, interactive ones first."""
+    """Take up to ``limit`` due links of a relationship and one lane; bulk ones when there are no others."""
     now = clock.now()
-    rows = await raw(
-        session,
-        _CLAIM,
-        {
-            "now": now,
-            "n": limit,
-            "token": token,
-            "owner": owner,
-            "until": now + lease,
-            "relationship_id": relationship_id,
-        },
-    )
-    return [ClaimedLink(*row) for row in rows]
+    values = {"now": now, "n": limit, "token": token, "owner": owner, "until": now + lease}
+    for lane in ("interactive", "bulk"):
+        rows = await raw(session, _CLAIM, {**values, "relationship_id": relationship_id, "lane": lane})
+        links = [ClaimedLink(*row) for row in rows]
+        if links:
+            return links
+    return []
 
 
 async def put_off(
@@ -191,6 +185,8 @@ async def mark_dirty(
     now = clock.now()
     await lock_links(session, link_ids)
     values: dict[str, Any] = {
+        # What was refused is judged afresh whenever something happens to it: it may have become ours meanwhile.
+        "state": case((col(TicketLink.state) == "ignored", "new"), else_=col(TicketLink.state)),
         "dirty_since": func.coalesce(TicketLink.dirty_since, now),
         "dirty_mark": TicketLink.dirty_mark + 1,
         "next_attempt_at": now,
@@ -205,7 +201,7 @@ async def mark_dirty(
         update(TicketLink)
         .where(
             col(TicketLink.id).in_(link_ids),
-            col(TicketLink.state).in_(["new", "linked", "orphaned", "failed", "paused"]),
+            col(TicketLink.state).in_(["new", "linked", "orphaned", "failed", "paused", "ignored"]),
         )
         .values(**values)
     )
