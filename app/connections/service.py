@@ -25,6 +25,7 @@ from app.connections.repository import ConnectionRepository
 from app.connections.schemas import ConnectionIn, ConnectionPatch, RotateIn
 from app.connections.secrets import Purpose
 from app.connections.states import State
+from app.connections.uses import names_of_users
 from app.connectors.canonical import Check, Party, Verdict
 from app.core import clock
 from app.core.crypto import Vault
@@ -265,6 +266,11 @@ async def resume(session: AsyncSession, tenant_id: UUID, connection_id: UUID, *,
 async def archive(session: AsyncSession, tenant_id: UUID, connection_id: UUID, *, expected: Expected) -> Connection:
     """End a connection for good: its webhooks are refused and its secrets are removed."""
     row = await _locked(session, tenant_id, connection_id, expected)
+    users = await names_of_users(session, row.id)
+    if users:
+        raise IllegalMove(
+            f"'{row.name}' is used by '{users[0]}'.", next_step="Archive that relationship first, then the connection."
+        )
     _move(row, State.ARCHIVED, "archived")
     await repository.forget_secrets(session, row.id)
     row.paused_reason = row.broken_reason = None

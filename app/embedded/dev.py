@@ -57,15 +57,14 @@ class DevService:
     def start(self) -> None:
         """Start everything, in order. Raises an ``EmbeddedError`` that says what to do; nothing is left running."""
         try:
+            self._port_must_be_free()
             self._say("starting PostgreSQL and Redis")
             servers = self.servers = self.stack.start()
             self.environment = {
                 "PARHELION_DATABASE_URL": servers.database_url,
                 "PARHELION_REDIS_URL": servers.redis_url,
                 "PARHELION_SECRET_KEYS": self._secret_key(),
-                "PARHELION_PUBLIC_URL": self.url,
-                "PARHELION_ALLOW_PRIVATE_EGRESS": "true",
-                "PARHELION_LOG_FORMAT": "json",
+                **{name: os.environ.get(name, usual) for name, usual in self._usual().items()},
                 **self._extra,
             }
             self._keep_environment()
@@ -89,6 +88,26 @@ class DevService:
             self.stop()
             raise
 
+    def _usual(self) -> dict[str, str]:
+        """What a service on one machine wants, unless its environment says otherwise."""
+        return {
+            "PARHELION_PUBLIC_URL": self.url,
+            "PARHELION_ALLOW_PRIVATE_EGRESS": "true",
+            "PARHELION_LOG_FORMAT": "json",
+        }
+
+    def _port_must_be_free(self) -> None:
+        """Whoever listens there already would answer in our place: 'it answers' would be true, and of another one."""
+        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port))
+            except (OSError, OverflowError) as error:
+                raise EmbeddedError(
+                    f"Cannot listen at {self.host}:{self.port}: {getattr(error, 'strerror', None) or error}. "
+                    "Stop what listens there, or choose another with --port."
+                ) from None
+
     def _secret_key(self) -> str:
         """The key that encrypts stored credentials: made once, kept beside the data it protects."""
         given = self._extra.get("PARHELION_SECRET_KEYS") or os.environ.get("PARHELION_SECRET_KEYS")
@@ -110,13 +129,24 @@ class DevService:
             json.dump(self.environment, file)
 
     def watch(self, stopping: Callable[[], bool]) -> None:
-        """Restart a process that ended, until ``stopping()``."""
+        """Restart whatever ended, the servers too, until ``stopping()``."""
         while not stopping():
+            self._revive_servers()
             for process in (self.api, self.worker):
                 if process is not None and not process.is_running and not stopping():
                     self._say(f"{process.name} ended; starting it again")
                     process.start()
             time.sleep(RESTART_SECONDS)
+
+    def _revive_servers(self) -> None:
+        for name, server in (("PostgreSQL", self.stack.postgres), ("Redis", self.stack.redis)):
+            if server is None or server.is_running:
+                continue
+            self._say(f"{name} ended; starting it again")
+            try:
+                server.restart()
+            except EmbeddedError as error:  # tried again in a second: everything accepted is on the disk
+                self._say(str(error))
 
     def stop(self) -> None:
         """Stop everything in the reverse order. Safe to call twice."""

@@ -97,13 +97,15 @@ class EmbeddedPostgres:
         """
         if self.is_running:
             return self.url
+        is_first = self._folder is None
         if self._folder is None:
             user = server_user()
             self._folder = open_data_folder(self._wanted, user, ephemeral=self._ephemeral)
         try:
             self._launch(self._folder)
         except BaseException:
-            self.stop()
+            if is_first:  # a restart that failed keeps folder and address: its users only know these
+                self.stop()
             raise
         return self.url
 

@@ -60,6 +60,7 @@ class EmbeddedRedis:
         if self.is_running:
             return self.url
         user = server_user()
+        is_first = self._folder is None
         try:
             if self._folder is None:
                 self._folder = socket_folder(user)
@@ -69,7 +70,8 @@ class EmbeddedRedis:
             self._server = GuardedServer(self._command(self._folder, user))
             self._server.wait_ready(partial(self._answers, self._folder / SOCKET_NAME), START_SECONDS)
         except BaseException:
-            self.stop()
+            if is_first:  # a restart that failed keeps its address: the clients only know that one
+                self.stop()
             raise
         return self.url
 

@@ -7,9 +7,15 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.connectors.canonical import WriteResult
+from app.connectors.canonical import Lane, Refused, WriteResult
 from app.connectors.ports import Connector
 from app.outbox.commands import ClaimedCommand, DeadLetter
+
+
+class Connectors(Protocol):
+    """Where an open connector comes from."""
+
+    async def get(self, connection_id: UUID, lane: Lane = Lane.INTERACTIVE) -> Connector: ...
 
 
 class Lock(Protocol):
@@ -33,6 +39,11 @@ class Handler(Protocol):
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Whether earlier tries did them, in few calls: for each the result if so, ``None`` if the remote surely does
         not hold it. Raises :class:`DeskError` when it cannot be asked."""
+        ...
+
+    async def withdrawn(self, connectors: Connectors, commands: Sequence[ClaimedCommand]) -> Sequence[Refused | None]:
+        """For each write that waited long: why it is not wanted any more, or ``None``. Raises :class:`DeskError` or
+        :class:`AppError` when nobody can say now."""
         ...
 
     async def send(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult]:

@@ -223,6 +223,7 @@ async def retry_at(
     error_detail: str,
     surely_not_done: bool,
     counts: bool,
+    tried_at: datetime | None,
 ) -> None:
     """Give a write back for ``when``. ``surely_not_done`` clears the doubt; ``counts=False`` gives the attempt
     back (a pause or an empty budget is not the write's fault)."""
@@ -235,6 +236,7 @@ async def retry_at(
     if surely_not_done:
         # The doubt of an earlier try stays: only this claim's own is taken back.
         values["open_tries"] = OutboundCommand.open_tries - 1
+        values["tried_at"] = tried_at  # nothing left this time: the last try is the one before
     if not counts:
         values["attempts"] = OutboundCommand.attempts - 1
     await session.exec(update(OutboundCommand).where(col(OutboundCommand.id) == command_id).values(**values))

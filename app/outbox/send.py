@@ -26,29 +26,27 @@ from app.core.logging import get_logger
 from app.outbox import repository
 from app.outbox.batch import Batch, Outcome
 from app.outbox.commands import ClaimedCommand
-from app.outbox.handlers import handler
-from app.outbox.models import OutboundAttempt
+from app.outbox.handlers import Connectors, handler
+from app.outbox.report import attempt_of, tell
 
 log = get_logger(__name__)
 
 # A budget may come back earlier than it said (the window rolls, Redis comes back): asking again costs no call.
 BUDGET_RETRY_SECONDS = 15.0
 
+NOT_VISIBLE_YET = "An earlier try may have done this; it is not visible yet."
 # One send must end well within its lease: HaloPSA takes it as one or two calls of at most 20 s each.
 SEND_MAX = 100
 LOOKS_AT_ONCE = 3
+# What waited longer than this, or was tried before, is asked about again: a desk that was away for a night must not get
+# a comment that was hidden in the evening.
+STILL_WANTED_FOR = timedelta(minutes=2)
 # An unreachable desk says nothing about a write either; but a write that makes the desk fail must end some day.
 GIVE_UP_AFTER = timedelta(hours=24)
 _PATIENT = frozenset({ErrorClass.UNAVAILABLE, ErrorClass.TIMEOUT})
 
 # These say nothing about the write itself, so they do not use up its tries.
 _NOT_ITS_FAULT = frozenset({ErrorClass.RATE, ErrorClass.AUTH, ErrorClass.MISCONFIGURED})
-
-
-class Connectors(Protocol):
-    """Where an open connector comes from."""
-
-    async def get(self, connection_id: UUID, lane: Lane = Lane.INTERACTIVE) -> Connector: ...
 
 
 class Trouble(Protocol):
@@ -137,8 +135,24 @@ class Sender:
             except DBAPIError as failure:
                 if failure.connection_invalidated:
                     raise
-                await self._leave_in_doubt([outcome.command], token)
+                await self._give_up_or_doubt(outcome.command, token)
         await self._record(Batch(untouched=batch.untouched), token)
+
+    async def _give_up_or_doubt(self, command: ClaimedCommand, token: UUID) -> None:
+        """A result that cannot be stored is looked for again, and in the end left to a person."""
+        if command.attempts < self._policy.max_attempts:
+            await self._leave_in_doubt([command], token)
+            return
+        async with self._database.transaction() as session:
+            if await repository.held(session, [command.id], token=token):
+                await repository.bury(
+                    session,
+                    command.id,
+                    error_class=ErrorClass.VALIDATION.value,
+                    error_detail="What the remote side answered could not be stored.",
+                    next_step="Look at the ticket at the remote side; report this with the command's id.",
+                    in_doubt=True,
+                )
 
     async def _leave_in_doubt(self, commands: Sequence[ClaimedCommand], token: UUID) -> None:
         async with self._database.transaction() as session:
@@ -149,7 +163,6 @@ class Sender:
         self, connector: Connector, kind: str, commands: list[ClaimedCommand], token: UUID
     ) -> list[Outcome]:
         """Look for those in doubt, send the others in one go."""
-        known = handler(kind)
         outcomes: list[Outcome] = []
         to_send = [command for command in commands if not command.in_doubt]
         in_doubt = [command for command in commands if command.in_doubt]
@@ -167,11 +180,31 @@ class Sender:
         held_up: set[str] = {o.command.ordering_key for o in outcomes if isinstance(o.result, Deferred)}
         for start in range(0, len(to_send), SEND_MAX):
             part = to_send[start : start + SEND_MAX]
-            for outcome in await self._send(connector, kind, part, held_up, token):
-                outcomes.append(outcome)
-                if isinstance(outcome.result, Deferred):
-                    held_up.add(outcome.command.ordering_key)
+            judged = await self._withdrawn(kind, part)
+            outcomes += judged
+            held_up |= {o.command.ordering_key for o in judged if isinstance(o.result, Deferred)}
+            taken_back = {outcome.command.id for outcome in judged}
+            wanted = [command for command in part if command.id not in taken_back]
+            sent = await self._send(connector, kind, wanted, held_up, token) if wanted else []
+            outcomes += sent
+            held_up |= {o.command.ordering_key for o in sent if isinstance(o.result, Deferred)}
         return outcomes
+
+    async def _withdrawn(self, kind: str, commands: Sequence[ClaimedCommand]) -> list[Outcome]:
+        """Of writes that waited long: those that are not wanted any more, and those of which nobody can say now."""
+        long_ago = clock.now() - STILL_WANTED_FOR
+        waited = [command for command in commands if command.attempts > 1 or command.created_at < long_ago]
+        if not waited:
+            return []
+        try:
+            results = await handler(kind).withdrawn(self._connectors, waited)
+        except (AppError, DeskError) as error:
+            words = f"Whether it is still wanted could not be asked: {error}"
+            return [
+                Outcome(command, Deferred(command.key, ErrorClass.UNAVAILABLE, words, perhaps_done=command.in_doubt))
+                for command in waited
+            ]
+        return [Outcome(command, result) for command, result in zip(waited, results, strict=True) if result is not None]
 
     async def _send(
         self, connector: Connector, kind: str, commands: Sequence[ClaimedCommand], held_up: set[str], token: UUID
@@ -188,7 +221,7 @@ class Sender:
             results = await handler(kind).send(connector, sendable) if sendable else []
         except DeskError as error:  # nothing was sent: budget empty, token refused, name does not resolve
             results = [_not_sent(command, error) for command in sendable]
-        except Exception as error:  # noqa: BLE001  a bug on one odd element must not stop the lane; all are in doubt
+        except Exception as error:
             log.error("outbox.send_failed", kind=kind, error=type(error).__name__, exc_info=error)
             results = [_unexpected(command, error) for command in sendable]
         spent = _since(started)
@@ -220,7 +253,7 @@ class Sender:
         return Deferred(
             command.key,
             ErrorClass.TIMEOUT,
-            "An earlier try may have done this; it is not visible yet.",
+            NOT_VISIBLE_YET,
             perhaps_done=True,
             retry_after_seconds=wait,
         )
@@ -231,7 +264,7 @@ class Sender:
         lost = len(batch.outcomes) - len(mine)
         if lost:
             telemetry.LEASES_LOST.labels("outbox").inc(lost)
-        _tell(mine)
+        tell(mine)
 
     async def _record_in(self, session: AsyncSession, batch: Batch, token: UUID) -> list[Outcome]:
         held = await repository.held(session, [outcome.command.id for outcome in batch.outcomes], token=token)
@@ -248,7 +281,7 @@ class Sender:
         await repository.finish_many(session, written)
         for kind, results in final.items():
             await handler(kind).record(session, results)
-        await repository.record_attempts(session, [_attempt(outcome) for outcome in mine])
+        await repository.record_attempts(session, [attempt_of(outcome) for outcome in mine])
         await repository.release(session, [command.id for command in batch.untouched], token=token)
         if final:
             ring_after_commit(session, "sync")
@@ -273,7 +306,7 @@ class Sender:
                 in_doubt=False,
             )
             return result
-        innocent = result.error in _NOT_ITS_FAULT
+        innocent = result.error in _NOT_ITS_FAULT or result.detail == NOT_VISIBLE_YET
         delay = self._delay_seconds(command, result, innocent=innocent)
         if delay is None and not innocent:
             gone = Refused(
@@ -300,6 +333,7 @@ class Sender:
             error_class=result.error.value,
             error_detail=result.detail,
             surely_not_done=not result.perhaps_done,
+            tried_at=command.tried_at,
             counts=not innocent,
         )
         return None
@@ -321,6 +355,7 @@ class Sender:
         """The connection is paused, broken or cannot be opened: its writes wait, no try is counted."""
         async with self._database.transaction() as session:
             held = await repository.held(session, [command.id for command in commands], token=token)
+            tried = {command.id: command.tried_at for command in commands}
             for command_id in held:
                 await repository.retry_at(
                     session,
@@ -330,6 +365,7 @@ class Sender:
                     error_detail=why,
                     surely_not_done=True,
                     counts=False,
+                    tried_at=tried.get(command_id),
                 )
 
 
@@ -354,51 +390,3 @@ def _unexpected(command: ClaimedCommand, error: Exception) -> Deferred:
 
 def _since(started: float) -> int:
     return int((time.perf_counter() - started) * 1000)
-
-
-def _attempt(outcome: Outcome) -> OutboundAttempt:
-    result = outcome.result
-    if isinstance(result, Written):
-        name, error, detail = ("adopted" if outcome.adopted else "written"), None, None
-    elif isinstance(result, Refused):
-        name, error, detail = "refused", result.error.value, result.detail
-    else:
-        name, error, detail = (
-            ("unknown" if result.perhaps_done else "deferred"),
-            result.error.value,
-            result.detail,
-        )
-    return OutboundAttempt(
-        tenant_id=outcome.command.tenant_id,
-        command_id=outcome.command.id,
-        outcome=name,
-        error_class=error,
-        error_detail=detail[:2000] if detail else None,
-        duration_ms=outcome.milliseconds,
-    )
-
-
-def _tell(outcomes: Sequence[Outcome]) -> None:
-    """One wide line for each kind of result; a line of its own only for what was not simply written, because at a
-    hundred changes a second a line for each would cost more than the change."""
-    written: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        attempt = _attempt(outcome)
-        telemetry.OUTBOX_ATTEMPTS.labels(outcome.command.kind, attempt.outcome).inc()
-        if attempt.outcome == "written":
-            written.setdefault(outcome.command.kind, []).append(outcome)
-            continue
-        log.warning(
-            "outbox.attempted",
-            command=str(outcome.command.id),
-            kind=outcome.command.kind,
-            connection=str(outcome.command.connection_id),
-            link=str(outcome.command.subject_id),
-            outcome=attempt.outcome,
-            error=attempt.error_class,
-            attempt=outcome.command.attempts,
-            ms=outcome.milliseconds,
-        )
-    for kind, done in written.items():
-        connection = str(done[0].command.connection_id)
-        log.info("outbox.written", kind=kind, commands=len(done), connection=connection, ms=done[0].milliseconds)

@@ -6,7 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from app.connectors import registry
-from app.connectors.canonical import Lane
+from app.connectors.canonical import DeskError, Lane
 from app.connectors.ports import Connector, TicketDesk
 from app.connectors.registry import SideOptions
 from app.core import clock
@@ -79,6 +79,16 @@ def marker_place(relationship_id: UUID) -> str:
     return f"relationship/marker_secret/{relationship_id}"
 
 
+async def _learn_or_keep(opened: dict[Side, Connector], known: Learnt | None) -> Learnt:
+    """What the desks tell now; when one refuses, what they told an hour ago does for another five minutes."""
+    try:
+        return await learn(opened["source"].desk, opened["target"].desk)
+    except DeskError:
+        if known is None:
+            raise
+        return known.model_copy(update={"learnt_at": clock.now() - LEARN_EVERY + timedelta(minutes=5)})
+
+
 async def learn(source: TicketDesk, target: TicketDesk) -> Learnt:
     """Ask both desks for their picklists. Raises :class:`DeskError`; call it with no transaction open."""
     left, right = await source.picklists(), await target.picklists()
@@ -120,7 +130,7 @@ async def open_relationship(
         kind = registry.kind(known.kind)
         options[side] = kind.side_options.model_validate(settings.source if side == "source" else settings.target)
     if learnt is None or clock.now() - learnt.learnt_at > LEARN_EVERY:
-        learnt = await learn(opened["source"].desk, opened["target"].desk)
+        learnt = await _learn_or_keep(opened, learnt)
         async with database.transaction() as session:
             await repository.store_learnt(session, relationship.id, learnt.model_dump(mode="json"))
     return OpenRelationship(

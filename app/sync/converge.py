@@ -119,7 +119,7 @@ class Converger:
                 await self._round(opened, [link], token)
             except SideUnreadable as failure:
                 await self._put_off(opened, [link], token, failure)
-            except Exception as error:  # noqa: BLE001  it is told on its link, and tried again later
+            except Exception as error:
                 log.error("sync.link_failed", link=str(link.id), error=type(error).__name__, exc_info=error)
                 await self._wait(link, token, f"Looking at it ended in an unexpected {type(error).__name__}.")
 

@@ -68,6 +68,10 @@ def decide(base: Base, source: Ticket, target: Ticket, settings: RelationshipSet
         winner: Side = "source" if changed_s else "target"
         if changed_s and changed_t:
             winner, rule = _winner(name, source, target, settings)
+            only = settings.rule(name).direction
+            if only is not Direction.BOTH:
+                winner = "source" if only is Direction.TO_TARGET else "target"
+                rule = "this field travels one way"
         _carry(decision, name, winner, {"source": value_s, "target": value_t}, settings, maps)
         if changed_s and changed_t and name in decision.writes[other(winner)]:
             values = {"source": value_s, "target": value_t}

@@ -28,6 +28,7 @@ from app.sync.models import LinkChange, Relationship
 from app.sync.refresh import refresh
 from app.sync.repository import Recorded
 from app.sync.settings import Learnt, RelationshipSettings, Side, other
+from app.sync.withdrawn import always_wanted, hidden_since
 
 # Desks and we do not share a clock: look for our own creation from a little before we meant to make it.
 LOOK_BACK = timedelta(minutes=5)
@@ -49,6 +50,7 @@ class TicketCreate:
 
     lock = staticmethod(repository.lock_links)
     refresh = staticmethod(refresh)
+    withdrawn = staticmethod(always_wanted)
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Find the twins by their markers. What people changed in them since is left for the next look to see."""
@@ -147,6 +149,7 @@ class TicketChangeWrite:
 
     lock = staticmethod(repository.lock_links)
     refresh = staticmethod(refresh)
+    withdrawn = staticmethod(always_wanted)
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Compare the tickets with what was to be written and what stood there before."""
@@ -232,6 +235,7 @@ class CommentCreate:
 
     lock = staticmethod(repository.lock_links)
     refresh = staticmethod(refresh)
+    withdrawn = staticmethod(hidden_since)
 
     async def look(self, connector: Connector, commands: Sequence[ClaimedCommand]) -> Sequence[WriteResult | None]:
         """Find the twins by their markers."""

@@ -19,7 +19,7 @@ from app.sync.settings import SIDES, Side, covers, other
 
 # A ticket this old that is new to us may have its twin already; looking costs one or two calls for a whole batch.
 LOOK_FIRST_AGE = timedelta(minutes=10)
-LOOKS_UNTIL_GONE = 5
+LOOKS_UNTIL_GONE = 6  # 2 + 4 + … + 64 s: the visibility lag
 
 
 @dataclass(slots=True)
@@ -48,6 +48,11 @@ def plan(
         return _plan_new(opened, link, origin, views, settled, may_be_ours=may_be_ours)
     for side in SIDES:
         ticket = views[side].tickets.get(link.ticket_id(side) or "")
+        if ticket is None and link.source_comments_until is None and link.attempts <= LOOKS_UNTIL_GONE:
+            # Never seen on both sides yet: a desk may list late what was created a moment ago.
+            settled.stay_dirty = True
+            settled.next_attempt_at = clock.now() + timedelta(seconds=2**link.attempts)
+            return Plan(settled)
         if ticket is None or ticket.deleted:
             return _gone(opened, settled, side)
         if ticket.merged_into:
@@ -160,7 +165,13 @@ def _plan_linked(
     settled.state = "linked"
     for name, pair in decision.shadow.items():
         settled.shadow[name.value] = dict(pair)
-    settled.field_errors = _kept_errors(link, tickets) | _field_errors(decision.unmapped)
+    kept = _kept_errors(link, tickets)
+    settled.field_errors = kept | _field_errors(decision.unmapped)
+    for refused in kept:
+        # The desk has refused this very value: it waits in its dead letter, and is not sent again with every other
+        # write of the ticket.
+        for side in SIDES:
+            decision.writes[side].pop(TicketField(refused), None)
     for side in SIDES:
         _set_updated(settled, side, tickets[side])
     settled.source_comments_until = views["source"].read_at
@@ -294,6 +305,9 @@ def _comment_command(
             "side": side,
             "relationship_id": str(opened.relationship.id),
             "origin_comment_id": comment.native_id,
+            "origin_created_at": comment.created_at.isoformat(),
+            "origin_ticket_id": comment.ticket_id,
+            "origin_connection_id": str(opened.connection_id(origin)),
         },
         look_first=look_first,
     )

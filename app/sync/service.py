@@ -63,6 +63,7 @@ async def _refuse_related(
 ) -> None:
     """Two ways between the same two desks would copy every ticket twice, and a desk related to itself for ever. A
     desk is told by its address: two connections may lead to the same one."""
+    await repository.lock_relationships(session, relationships.tenant_id)
     wanted = {await _address(session, relationships.tenant_id, one) for one in (source, target)}
     if len(wanted) == 1:
         raise AlreadyRelated(
@@ -82,7 +83,8 @@ async def _refuse_related(
 
 async def _address(session: AsyncSession, tenant_id: UUID, connection_id: UUID) -> str:
     connection = await connections.find_connection(session, tenant_id, connection_id)
-    return f"{connection.kind} {connection.config.get('base_url') or connection.id}".casefold()
+    config = connection.config
+    return f"{connection.kind} {config.get('base_url') or connection.id} {config.get('tenant') or ''}".casefold()
 
 
 async def _checked(
@@ -143,6 +145,8 @@ async def update(
         if settings.start_at is None:
             settings = settings.model_copy(update={"start_at": _start(row)})
         row.settings = settings.model_dump(mode="json")
+        if await repository.mark_troubled(session, row.id):
+            ring_after_commit(session, "sync")
     return await _changed(session, row)
 
 
@@ -164,6 +168,8 @@ async def move(
         )
     row.state = to
     row.paused_reason = reason
+    if to == "archived":
+        await repository.cancel_writes(session, row.id)
     ring_after_commit(session, "sync")
     return await _changed(session, row)
 
@@ -241,3 +247,8 @@ async def reseal_markers(database: Database, vault: Vault) -> int:
                 session.add(row)
                 changed += 1
     return changed
+
+
+async def relationships_using(session: AsyncSession, connection_id: UUID) -> list[str]:
+    """Names of the living relationships that use a connection: it must not be archived under them."""
+    return [row.name for row in await repository.relationships_of_connection(session, connection_id)]

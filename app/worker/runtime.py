@@ -166,9 +166,6 @@ class Runtime:
                 await self._upkeep_round()
             except Exception as error:  # noqa: BLE001  PostgreSQL may be away for a while; the next round tells
                 log.warning("upkeep.failed", error=type(error).__name__)
-                with contextlib.suppress(Exception):
-                    await self._let_go()
-                    await self._hold_liveness()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(UPKEEP_SECONDS):
                     await self._upkeep_stop.wait()
@@ -177,7 +174,13 @@ class Runtime:
         if self._liveness_connection is None:
             await self._hold_liveness()
         assert self._liveness_connection is not None
-        await heartbeat.beat(self._liveness_connection, self.owner, self.settings.worker_name)
+        try:
+            await heartbeat.beat(self._liveness_connection, self.owner, self.settings.worker_name)
+        except (SQLAlchemyError, OSError):
+            # Only the end of this very connection gives the lock up: another failed statement of the round had made a
+            # living worker look dead, and its rows were taken from it in the middle of a send.
+            await self._let_go()
+            raise
         async with self.database.transaction() as session:
             freed = await claims.release_orphans(session, QUEUES)
         if freed:

@@ -15,7 +15,7 @@ from app.sync.outbound import CommentCreate, TicketCreate
 from tests.chaos.modelworld import TO_B, Hands, World, new_world
 
 ROUNDS = 14
-SEEDS = 72
+SEEDS = 60
 EACH = 12  # histories in one test
 
 

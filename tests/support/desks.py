@@ -67,7 +67,9 @@ class Desk:
 
     def change(self, ticket: int, *, agent: int = 3, **members: Any) -> None:
         """An agent changes fields of a ticket."""
-        self.act("POST", "/Tickets", [{"id": ticket, **members}], agent=agent)
+        # HaloPSA's own screen sends the type and the client along, and some versions insist on it.
+        same = {"tickettype_id": self.field(ticket, "tickettype_id"), "client_id": self.field(ticket, "client_id")}
+        self.act("POST", "/Tickets", [{"id": ticket, **same, **members}], agent=agent)
 
     def say(self, ticket: int, text: str, *, hidden: bool = False, agent: int = 3, **members: Any) -> int:
         """An agent writes a public note (or, hidden, a private one); the action's id."""

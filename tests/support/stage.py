@@ -172,6 +172,10 @@ class Stage:
         """Two new organisations, connected and related. ``switches`` are set at both."""
         source = self.desk("acme", **(switches or {}), **(source_switches or {}))
         target = self.desk("globex", **(switches or {}), **(target_switches or {}))
+        return await self.joined(source, target, webhooks=webhooks, **settings)
+
+    async def joined(self, source: Desk, target: Desk, *, webhooks: bool = True, **settings: Any) -> Pair:
+        """Two organisations that are there already, connected and related."""
         source_id = await self.connect(source, webhooks=webhooks)
         target_id = await self.connect(target, webhooks=webhooks)
         return Pair(source, target, source_id, target_id, await self.relate(source_id, target_id, **settings))
@@ -237,6 +241,13 @@ class Stage:
             connection = await session.connection()
             late = text("SELECT count(*) FROM poll_cursor WHERE next_attempt_at <= :now")
             return int(await connection.scalar(late, {"now": clock.now()}) or 0)
+
+    async def poll_errors(self) -> list[str]:
+        """Why the last polls of connections failed."""
+        async with self.database.transaction() as session:
+            connection = await session.connection()
+            rows = await connection.execute(text("SELECT error FROM poll_cursor WHERE error IS NOT NULL"))
+            return [row[0] for row in rows]
 
     async def poll(self) -> None:
         """The reconciling poll of every connection, now, and what follows from it."""

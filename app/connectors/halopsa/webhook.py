@@ -42,8 +42,8 @@ def parse_hook(body: bytes) -> Sequence[HookEvent]:
 
 
 def split_hook(body: bytes) -> Sequence[tuple[str, bytes]]:
-    """(delivery id, bytes) of each event of a body. Raises ``ValueError`` as :func:`parse_hook` does."""
-    return [(_delivery_id(item, raw), raw) for item, raw in split_batch(body)]
+    """(delivery id or nothing, bytes) of each event of a body. Raises ``ValueError`` as :func:`parse_hook` does."""
+    return [(wire.text(item.get("id")).strip(), raw) for item, raw in split_batch(body)]
 
 
 def _delivery_id(item: Mapping[str, Any], raw: bytes) -> str:

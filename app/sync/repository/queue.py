@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import case, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlmodel import col, delete, func, select, update
+from sqlmodel import col, delete, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import clock, ids
@@ -176,6 +176,17 @@ async def lock_links(session: AsyncSession, link_ids: Sequence[UUID]) -> None:
     )
 
 
+async def mark_troubled(session: AsyncSession, relationship_id: UUID) -> int:
+    """Links with something that could not be carried have to be looked at: the settings may let it through now."""
+    troubled = await session.exec(
+        select(TicketLink.id).where(
+            TicketLink.relationship_id == relationship_id,
+            or_(col(TicketLink.field_errors) != {}, TicketLink.state == "failed"),
+        )
+    )
+    return await mark_dirty(session, troubled.all(), lane="bulk")
+
+
 async def mark_dirty(
     session: AsyncSession, link_ids: Sequence[UUID], *, lane: str = "interactive", sync_id: UUID | None = None
 ) -> int:
@@ -261,15 +272,24 @@ async def creations_under_way(session: AsyncSession, connection_id: UUID) -> boo
 
 
 async def backlog(session: AsyncSession, *, older_than: datetime) -> tuple[int, int, float]:
-    """(dirty links, dirty since before ``older_than``, age of the oldest in seconds)."""
+    """(links to look at, those due before ``older_than``, age of the oldest due one in seconds), of active
+    relationships: what is paused is not late."""
+    now = clock.now()
     row = (
         await session.exec(
             select(
                 func.count(),
-                func.count().filter(col(TicketLink.dirty_since) < older_than),
-                func.min(TicketLink.dirty_since),
-            ).where(col(TicketLink.dirty_since).is_not(None), col(TicketLink.state).in_(["new", "linked"]))
+                func.count().filter(col(TicketLink.next_attempt_at) < older_than),
+                func.min(TicketLink.next_attempt_at),
+            )
+            .join(Relationship, col(Relationship.id) == col(TicketLink.relationship_id))
+            .where(
+                col(TicketLink.dirty_since).is_not(None),
+                TicketLink.next_attempt_at <= now,
+                col(TicketLink.state).in_(["new", "linked", "orphaned", "failed"]),
+                Relationship.state == "active",
+            )
         )
     ).one()
-    age = max(0.0, (clock.now() - row[2]).total_seconds()) if row[2] else 0.0
+    age = max(0.0, (now - row[2]).total_seconds()) if row[2] else 0.0
     return row[0], row[1], age

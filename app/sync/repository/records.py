@@ -29,7 +29,8 @@ _SETTLE = text(
     _LOCKED  # noqa: S608  constants of ours
     + """
     UPDATE ticket_link t
-    SET state = r.state,
+    -- An event that came while a look ended in a refusal has to be judged as well.
+    SET state = CASE WHEN r.state = 'ignored' AND t.dirty_mark <> r.dirty_mark THEN 'new' ELSE r.state END,
         -- A look that found nothing new must not wipe out the explanation of an earlier one.
         reason = CASE WHEN r.reason IS NULL AND r.state = t.state AND r.state <> 'linked' THEN t.reason
                       ELSE r.reason END,

@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlmodel import col, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.db.repository import TenantRepository
+from app.core.db.session import raw
 from app.core.pagination import PageRequest, Slice, paginate
 from app.sync.models import LinkChange, PollCursor, Relationship, SyncRun, TicketLink
 
@@ -26,6 +28,27 @@ async def every_relationship(session: AsyncSession) -> Sequence[Relationship]:
 async def store_learnt(session: AsyncSession, relationship_id: UUID, learnt: dict[str, Any]) -> None:
     """Keep what the desks told; not a change of the settings, so the version stays."""
     await session.exec(update(Relationship).where(col(Relationship.id) == relationship_id).values(learnt=learnt))
+
+
+async def lock_relationships(session: AsyncSession, tenant_id: UUID) -> None:
+    """One relationship of a tenant is made at a time: two made at once would not see each other."""
+    await raw(
+        session,
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+        {"name": f"relationships:{tenant_id}"},
+    )
+
+
+async def cancel_writes(session: AsyncSession, relationship_id: UUID) -> None:
+    """Withdraw the writes of a relationship that nobody has begun."""
+    await raw(
+        session,
+        text(
+            "UPDATE outbound_command SET status = 'cancelled', finished_at = now() WHERE status = 'pending' "
+            "AND lease_token IS NULL AND subject_id IN (SELECT id FROM ticket_link WHERE relationship_id = :id)"
+        ),
+        {"id": relationship_id},
+    )
 
 
 async def sealed_markers(session: AsyncSession, tenant_id: UUID, besides: UUID) -> Sequence[tuple[UUID, str]]:
