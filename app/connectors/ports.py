@@ -8,6 +8,7 @@ gets its own result, in the order given, so one bad element cannot hide the fate
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from app.connectors.canonical import (
     Check,
@@ -116,4 +117,12 @@ class Connector(Protocol):
 
     async def aclose(self) -> None:
         """Close sockets."""
+        ...
+
+
+class Connectors(Protocol):
+    """Where open connectors come from."""
+
+    async def get(self, connection_id: UUID, lane: Lane = Lane.INTERACTIVE) -> Connector:
+        """The connector of a connection. Raises :class:`~app.core.errors.AppError` when it is paused or broken."""
         ...

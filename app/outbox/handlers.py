@@ -7,15 +7,9 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.connectors.canonical import Lane, Refused, WriteResult
-from app.connectors.ports import Connector
+from app.connectors.canonical import Refused, WriteResult
+from app.connectors.ports import Connector, Connectors
 from app.outbox.commands import ClaimedCommand, DeadLetter
-
-
-class Connectors(Protocol):
-    """Where an open connector comes from."""
-
-    async def get(self, connection_id: UUID, lane: Lane = Lane.INTERACTIVE) -> Connector: ...
 
 
 class Lock(Protocol):

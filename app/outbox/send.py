@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.connectors.canonical import Deferred, DeskError, ErrorClass, Lane, Refused, WriteResult, Written
-from app.connectors.ports import Connector
+from app.connectors.ports import Connector, Connectors
 from app.core import clock, ids, telemetry
 from app.core.backoff import RetryPolicy
 from app.core.db.session import Database, ring_after_commit
@@ -26,7 +26,7 @@ from app.core.logging import get_logger
 from app.outbox import repository
 from app.outbox.batch import Batch, Outcome
 from app.outbox.commands import ClaimedCommand
-from app.outbox.handlers import Connectors, handler
+from app.outbox.handlers import handler
 from app.outbox.report import attempt_of, tell
 
 log = get_logger(__name__)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from app.connectors import registry
+from app.connectors import ports, registry
 from app.connectors.canonical import DeskError, Lane
 from app.connectors.ports import Connector, TicketDesk
 from app.connectors.registry import SideOptions
@@ -22,10 +22,8 @@ from app.sync.settings import SIDES, Learnt, RelationshipSettings, Side
 LEARN_EVERY = timedelta(hours=1)
 
 
-class Connectors(Protocol):
-    """Where an open connector comes from."""
-
-    async def get(self, connection_id: UUID, lane: Lane = Lane.INTERACTIVE) -> Connector: ...
+class Connectors(ports.Connectors, Protocol):
+    """Where open connectors come from, and what is known of a connection without opening it."""
 
     async def hook_target(self, connection_id: UUID) -> "HasKind | None": ...
 

@@ -5,9 +5,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.connectors.canonical import ErrorClass, Lane, Refused, Visibility
-from app.connectors.ports import TicketDesk
+from app.connectors.ports import Connectors, TicketDesk
 from app.outbox.commands import ClaimedCommand
-from app.outbox.handlers import Connectors
 
 
 async def always_wanted(connectors: Connectors, commands: Sequence[ClaimedCommand]) -> Sequence[Refused | None]:

@@ -157,6 +157,8 @@ EVERY_FAILURE: Allowed = {
     "app/health/checks.py": "whatever Redis does, it must not take readiness down",
     "app/inbox/receive.py": "every waiter of a group commit gets the failure, none a 2xx",
     "app/inbox/tasks.py": "one event's trouble is written to its row and must not end the others",
+    "app/outbox/send.py": "whatever a send raises, its writes may have been done: they are put in doubt, not lost",
+    "app/sync/converge.py": "one link's trouble is written to its row and must not hold up the others",
     "app/worker/runtime.py": "the upkeep goes on while PostgreSQL is away",
 }
 

@@ -15,7 +15,8 @@ async def rig(database: Database) -> Rig:
     desk = MemoryDesk()
     link_id = await add_link(database, pair, source_ticket_id="1", target_ticket_id="9001")
     desk.tickets["9001"] = ticket("9001", status="t1", summary="old")
-    return Rig(database, desk, OneDesk(desk), pair, link_id)
+    origin = MemoryDesk()
+    return Rig(database, desk, origin, OneDesk(desk, others={pair.source_id: origin}), pair, link_id)
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlmodel import col, select
 
 from app.connections.errors import ConnectionPaused
-from app.connectors.canonical import DeskError
+from app.connectors.canonical import Comment, CommentKind, DeskError, Party, Visibility
 from app.core import clock, ids
 from app.core.backoff import RetryPolicy
 from app.core.db.session import Database
@@ -30,6 +30,7 @@ class Rig:
 
     database: Database
     desk: MemoryDesk
+    origin: MemoryDesk
     connectors: OneDesk
     pair: Pair
     link_id: UUID
@@ -54,6 +55,7 @@ class Rig:
         self.connectors.failure = ConnectionPaused("'Desk' is paused.")
 
     async def decided(self, *commands: NewCommand) -> list[str]:
+        self.origin.comments += [original(one) for one in commands if one.kind == "comment.create"]
         async with self.database.transaction() as session:
             await repository.enqueue(session, commands)
         return [command.key for command in commands]
@@ -81,6 +83,19 @@ class Rig:
 
     async def statuses(self, keys: Sequence[str]) -> list[str]:
         return [(await self.row(key)).status for key in keys]
+
+
+def original(command: NewCommand, visibility: Visibility = Visibility.PUBLIC) -> Comment:
+    """What a comment's write was decided for."""
+    return Comment(
+        native_id=command.snapshot["origin_comment_id"],
+        ticket_id=command.snapshot["origin_ticket_id"],
+        text=command.body["text"],
+        visibility=visibility,
+        kind=CommentKind.COMMENT,
+        author=Party("Ann"),
+        created_at=datetime.fromisoformat(command.snapshot["origin_created_at"]),
+    )
 
 
 def change(rig: Rig, key: str, values: dict[str, str], *, before: dict[str, str]) -> NewCommand:

@@ -142,6 +142,7 @@ class TestOrder:
                 error_detail="",
                 surely_not_done=False,
                 counts=True,
+                tried_at=None,
             )
 
         assert [one.key for one in await claim(database, pair)] == [free.key]

@@ -116,6 +116,7 @@ class MemoryDesk:
         yield [one for one in self.tickets.values() if one.updated_at is None or one.updated_at >= since]
 
     async def read_comments(self, ticket_ids: Sequence[str], since: datetime | None) -> CommentWindow:
+        self._called("trails", ticket_ids)
         found = tuple(one for one in self.comments if one.ticket_id in ticket_ids)
         return CommentWindow(found, frozenset(ticket_ids))
 
@@ -241,14 +242,18 @@ class NoWebhooks:
 
 @dataclass
 class OneDesk:
-    """Opens the same desk for every connection, or raises what it is told to."""
+    """Opens the same desk for every connection that is not among the others, or raises what it is told to."""
 
     desk: MemoryDesk
     failure: Exception | None = None
     opened: list[UUID] = field(default_factory=list)
+    others: dict[UUID, MemoryDesk] = field(default_factory=dict)
+    broken: dict[UUID, Exception] = field(default_factory=dict)
 
     async def get(self, connection_id: UUID, lane: Lane = Lane.INTERACTIVE) -> MemoryConnector:
         self.opened.append(connection_id)
         if self.failure is not None:
             raise self.failure
-        return MemoryConnector(self.desk)
+        if connection_id in self.broken:
+            raise self.broken[connection_id]
+        return MemoryConnector(self.others.get(connection_id, self.desk))

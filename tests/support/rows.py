@@ -151,6 +151,9 @@ def command_for(pair: Pair, link_id: UUID, **changes: Any) -> NewCommand:
             "side": "target",
             "relationship_id": str(pair.relationship_id),
             "origin_comment_id": f"1:{number}",
+            "origin_created_at": clock.now().isoformat(),
+            "origin_ticket_id": "1",
+            "origin_connection_id": str(pair.source_id),
         },
     )
     return replace(made, **changes)

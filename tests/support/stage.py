@@ -174,7 +174,7 @@ class Stage:
         target = self.desk("globex", **(switches or {}), **(target_switches or {}))
         return await self.joined(source, target, webhooks=webhooks, **settings)
 
-    async def joined(self, source: Desk, target: Desk, *, webhooks: bool = True, **settings: Any) -> Pair:
+    async def joined(self, source: Desk, target: Desk, /, *, webhooks: bool = True, **settings: Any) -> Pair:
         """Two organisations that are there already, connected and related."""
         source_id = await self.connect(source, webhooks=webhooks)
         target_id = await self.connect(target, webhooks=webhooks)

@@ -265,6 +265,25 @@ class TestMarkDirty:
         assert (await read_link(database, bulk)).lane == "interactive"
 
     async def test_links_that_ended_stay_at_rest(self, database: Database, pair: Pair) -> None:
-        ended = [await add_link(database, pair, state=state) for state in ("ignored", "merged", "unlinked")]
+        ended = [await add_link(database, pair, state=state) for state in ("merged", "unlinked")]
 
         assert await mark(database, *ended) == 0
+
+    async def test_what_was_refused_is_judged_afresh(self, database: Database, pair: Pair) -> None:
+        """A ticket that was too old, or another's, may have become ours: its change was once passed over for ever."""
+        ignored = await add_link(database, pair, state="ignored", reason="older than the start date")
+
+        assert await mark(database, ignored) == 1
+
+        row = await read_link(database, ignored)
+        assert row.state == "new"
+        assert [one.id for one in await claim(database, pair)] == [ignored]
+
+    async def test_new_settings_bring_back_what_could_not_be_carried(self, database: Database, pair: Pair) -> None:
+        refused = await add_link(database, pair, field_errors={"status": {"value": "s9"}})
+        failed = await add_link(database, pair, state="failed")
+        await add_link(database, pair)
+        async with database.transaction() as session:
+            assert await repository.mark_troubled(session, pair.relationship_id) == 2
+
+        assert {one.id for one in await claim(database, pair)} == {refused, failed}

@@ -7,6 +7,7 @@ import pytest
 
 from app.connectors.canonical import Ticket
 from app.sync import marker
+from app.sync.plan import LOOKS_UNTIL_GONE
 from app.sync.settings import SIDES, Side
 from tests.sync.looks import AGREED, RELATIONSHIP, SECRET, link, new_link, planned, views
 from tests.sync.values import (
@@ -58,11 +59,18 @@ class TestNew:
         if why != "older than the start date":
             settings = settings_with()
 
-        result = planned(new_link(), views(found, None), settings=settings)
+        result = planned(new_link(attempts=LOOKS_UNTIL_GONE + 1), views(found, None), settings=settings)
 
         assert result.commands == []
         assert result.settled.state == "ignored"
         assert why in (result.settled.reason or "")
+
+    def test_a_ticket_that_is_not_listed_yet_is_looked_for_again(self) -> None:
+        """A webhook may overtake the desk's own list; the ticket was once ignored for good."""
+        result = planned(new_link(attempts=1), views(None, None))
+
+        assert (result.settled.state, result.settled.stay_dirty) == ("new", True)
+        assert result.settled.next_attempt_at is not None
 
     def test_a_marker_of_a_stranger_is_not_believed(self) -> None:
         found = ticket("1", status="s1", markers=(marker.sign("0" * 20, "another secret"), "PHL-nonsense"))
@@ -92,7 +100,7 @@ class TestGone:
         gone = None if how == "absent" else ticket("1" if side == "source" else "2", deleted=True)
         seen = views(gone, ticket("2")) if side == "source" else views(ticket("1"), gone)
 
-        result = planned(link(), seen)
+        result = planned(link(attempts=LOOKS_UNTIL_GONE + 1), seen)
 
         assert result.settled.state == "orphaned"
         assert side in (result.settled.reason or "")

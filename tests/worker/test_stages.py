@@ -167,6 +167,7 @@ class TestLanes:
             lanes.keys.discard(key)
             if key == "a":
                 lanes.keys.add("b")
+                lanes.stage.stage.ring()  # as everything does that adds a row
             return False
 
         lanes = self.Lanes(work)
