@@ -50,7 +50,8 @@ class TicketDesk(Protocol):
         ...
 
     def changed_tickets(self, since: datetime) -> AsyncIterator[Sequence[Ticket]]:
-        """Pages of tickets whose last update is at or after ``since``, oldest id first."""
+        """Pages of tickets whose last update is at or after ``since``, oldest id first. An empty page is a sign of life
+        while the call budget is waited for."""
         ...
 
     async def read_comments(self, ticket_ids: Sequence[str], since: datetime | None) -> CommentWindow:

@@ -80,7 +80,8 @@ class Reconciler:
             connector = await self._connectors.get(cursor.connection_id, Lane.BULK)
             started = await connector.desk.server_time()
             since = cursor.watermark - self._overlap
-            await self._tickets(connector.desk, cursor.connection_id, since, lane="interactive")
+            mine = (cursor.id, token)
+            await self._tickets(connector.desk, cursor.connection_id, since, lane="interactive", poll=mine)
             await self._comments(connector.desk, cursor.connection_id, since)
         except (DeskError, AppError) as error:
             await self._poll_failed(cursor, token, error)
@@ -110,9 +111,17 @@ class Reconciler:
             await self._on_trouble(cursor.connection_id, error)
 
     async def _tickets(
-        self, desk: TicketDesk, connection_id: UUID, since: datetime, *, lane: str, run: SyncRun | None = None
+        self,
+        desk: TicketDesk,
+        connection_id: UUID,
+        since: datetime,
+        *,
+        lane: str,
+        run: SyncRun | None = None,
+        poll: tuple[UUID, UUID] | None = None,
     ) -> int:
-        """Take in every page of tickets changed since. Each page is its own transaction. Returns tickets read."""
+        """Take in every page of tickets changed since. Each page is its own transaction, and renews the lease of
+        the ``run`` or ``poll`` (cursor id, lease token). Returns tickets read."""
         read = 0
         async for page in desk.changed_tickets(since):
             async with self._database.transaction() as session:
@@ -126,6 +135,8 @@ class Reconciler:
                 read += len(page)
                 if run is not None:
                     await polls.note_read(session, run.id, len(page), self._lease)
+                if poll is not None:
+                    await polls.renew(session, *poll, self._lease)
                 ring_after_commit(session, "sync")
         return read
 

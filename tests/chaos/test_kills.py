@@ -150,7 +150,7 @@ class TestP2PostgresIsTheTruth:
         """People write at both sides while Redis is flushed and taken away, the API, the worker and PostgreSQL are
         killed in the middle of their work: in the end both sides hold every ticket and every word once."""
         pair = await hub.pair(poll_interval_seconds=2)
-        day = Day(hub, pair)
+        day = Day(hub, pair, machine)
         accidents: list[Callable[[], Awaitable[None]]] = [
             machine.kill_worker,
             machine.flush_redis,
@@ -180,8 +180,8 @@ class TestP2PostgresIsTheTruth:
 class Day:
     """What people do, seeded: the same words every time."""
 
-    def __init__(self, hub: Stage, pair: Pair) -> None:
-        self.hub, self.pair = hub, pair
+    def __init__(self, hub: Stage, pair: Pair, machine: Machine) -> None:
+        self.hub, self.pair, self.machine = hub, pair, machine
         self.rng = random.Random(7)
         self.born: list[str] = []
         self.words = 0
@@ -199,7 +199,14 @@ class Day:
         for ticket in self.rng.sample(source.tickets, 2):
             source.change(ticket, status_id=self.rng.choice((2, 3, 4, 5)))
         reached = target.writes() + self.rng.choice((1, 2, 3))
-        await wait_until(lambda: target.writes() >= reached, 40, every_seconds=0.002)
+        try:
+            await wait_until(lambda: self._has_written(reached), 40, every_seconds=0.002)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; the worker's last words: {self.machine.last_words()}") from None
+
+    def _has_written(self, reached: int) -> bool:
+        self.machine.keep_alive()
+        return self.pair.target.writes() >= reached
 
     async def over(self) -> None:
         """Until everything is carried, what no webhook told included."""

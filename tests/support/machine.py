@@ -59,6 +59,17 @@ class Machine:
         assert self.service.api is not None
         await asyncio.to_thread(self.service.api.wait_answering, f"{self.service.url}/health/live")
 
+    def keep_alive(self) -> None:
+        """What an orchestrator does: a process that ended is started again."""
+        for process in (self.service.api, self.service.worker):
+            assert process is not None
+            if not process.is_running:
+                process.start()
+
+    def last_words(self) -> str:
+        """The end of the worker's log, for a test that fails."""
+        return (self.service.stack.data_dir / "worker.log").read_text(errors="replace")[-3000:]
+
     def _again(self, process: ServiceProcess | None) -> None:
         assert process is not None
         process.kill()

@@ -34,6 +34,9 @@ _READ_TRIES = 3
 _READ_PAUSE_SECONDS = 0.2
 # A list of this many pages is a filter that the server ignored, not a day's work.
 _MOST_PAGES = 2_000
+# The budget's window is five minutes: after two of them something else is wrong.
+_BUDGET_PATIENCE_SECONDS = 600.0
+_BUDGET_PAUSE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -112,9 +115,13 @@ class HaloClient:
                 raise
 
     async def pages(
-        self, path: str, key: str, params: Params, *, descending: bool = False
+        self, path: str, key: str, params: Params, *, descending: bool = False, patient: bool = False
     ) -> AsyncIterator[tuple[list[dict[str, Any]], int | None]]:
         """Pages of a list with the total the server states, ordered by id.
+
+        A ``patient`` walk that has begun waits for budget where it stands, and gives an empty page each time
+        so that its caller can renew a lease: begun anew each time, a walk of more pages than the budget has
+        calls never ended.
 
         The end is where the stated total has been collected, or a page brings nothing new: the
         server may reduce the page size silently, so a short page means nothing (contract, 2.2)."""
@@ -129,7 +136,18 @@ class HaloClient:
                 "order": "id",
                 "orderdesc": descending,
             }
-            payload = await self.get(path, paged)
+            waited = 0.0
+            while True:
+                try:
+                    payload = await self.get(path, paged)
+                    break
+                except CallFailed as failure:
+                    may_wait = patient and page_no > 1 and waited < _BUDGET_PATIENCE_SECONDS
+                    if failure.error is not ErrorClass.RATE or not may_wait:
+                        raise
+                waited += _BUDGET_PAUSE_SECONDS
+                yield [], None
+                await asyncio.sleep(_BUDGET_PAUSE_SECONDS)
             found = self.rows(payload, path, key)
             ids = [row.get("id") for row in found]
             if not found or ids == last:

@@ -85,12 +85,12 @@ async def changed_tickets(client: HaloClient, since: datetime) -> AsyncIterator[
     for _ in range(_MOST_RESTARTS):
         shrunk = False
         before: int | None = None
-        async for rows, total in client.pages("/Tickets", "tickets", params):
+        async for rows, total in client.pages("/Tickets", "tickets", params, patient=True):
             page = [one for one in tickets_in(client, rows) if one.updated_at is None or one.updated_at >= floor]
-            if page:
+            if page or not rows:  # an empty one says that the walk waits for budget
                 yield page
             shrunk = shrunk or (before is not None and total is not None and total < before)
-            before = total
+            before = total if total is not None else before
         if not shrunk:
             return
 

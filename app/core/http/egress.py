@@ -10,6 +10,8 @@ import socket
 
 import httpx
 
+RESOLVE_TIMEOUT_SECONDS = 5.0
+
 
 class EgressBlocked(httpx.ConnectError):
     """The host resolves to an address this service does not call."""
@@ -53,7 +55,10 @@ async def _resolve(host: str, port: int, request: httpx.Request) -> list[str]:
     except ValueError:
         pass
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except TimeoutError as error:
+        raise httpx.ConnectTimeout(f"the name {host} takes too long to resolve", request=request) from error
     except OSError as error:
         raise httpx.ConnectError(f"the name {host} does not resolve", request=request) from error
     return [str(entry[4][0]) for entry in found]

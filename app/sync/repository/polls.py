@@ -96,6 +96,15 @@ async def ensure_cursor(session: AsyncSession, tenant_id: UUID, connection_id: U
     )
 
 
+async def renew(session: AsyncSession, cursor_id: UUID, token: UUID, lease: timedelta) -> None:
+    """A poll that goes on keeps its lease: taken over, it would begin at its first page again."""
+    await session.exec(
+        update(PollCursor)
+        .where(col(PollCursor.id) == cursor_id, col(PollCursor.lease_token) == token)
+        .values(lease_until=clock.now() + lease)
+    )
+
+
 async def advance(
     session: AsyncSession,
     cursor_id: UUID,

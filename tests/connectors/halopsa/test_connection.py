@@ -1,12 +1,14 @@
 """Logging in, the connection test, and what each failure tells a person to do."""
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
 from app.connectors.canonical import Check, DeskError, ErrorClass, Lane, Verdict
+from app.connectors.halopsa import client
 from app.connectors.halopsa.auth import TokenSource
 from app.connectors.halopsa.config import HaloConfig, HaloCredentials
 from app.connectors.halopsa.connection import open_connection
@@ -256,3 +258,17 @@ def test_plain_http_needs_a_private_network() -> None:
             open_connection(HaloConfig.model_validate(given), CREDENTIALS, OpenContext("k", BudgetStore()))
         assert caught.value.error is ErrorClass.MISCONFIGURED
         assert "https" in caught.value.next_step
+
+
+async def test_a_walk_larger_than_the_budget_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It began at its first page again each time, spent the whole budget on it, and never ended."""
+    monkeypatch.setattr(client, "_BUDGET_PAUSE_SECONDS", 0.1)
+    async with rigged(config={"budget_limit": 10, "budget_window_seconds": 3, "page_size": 1}) as rig:
+        made = {rig.human_ticket(summary=f"Ticket {number}") for number in range(10)}
+        since = clock.now() - timedelta(minutes=5)
+        bulk = rig.halo.desk.in_lane(Lane.BULK)
+
+        pages = [page async for page in bulk.changed_tickets(since)]
+
+        assert made <= {ticket.native_id for page in pages for ticket in page}
+        assert [] in pages, "a sign of life while it waited"
