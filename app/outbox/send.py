@@ -38,7 +38,7 @@ NOT_VISIBLE_YET = "An earlier try may have done this; it is not visible yet."
 # One send must end well within its lease: HaloPSA takes it as one or two calls of at most 20 s each.
 SEND_MAX = 100
 LOOKS_AT_ONCE = 3
-# What waited longer than this, or was tried before, is asked about again: a desk that was away for a night must not get
+# What waited longer than this is asked about again: a desk that was away for a night must not get
 # a comment that was hidden in the evening.
 STILL_WANTED_FOR = timedelta(minutes=2)
 # An unreachable desk says nothing about a write either; but a write that makes the desk fail must end some day.
@@ -193,7 +193,7 @@ class Sender:
     async def _withdrawn(self, kind: str, commands: Sequence[ClaimedCommand]) -> list[Outcome]:
         """Of writes that waited long: those that are not wanted any more, and those of which nobody can say now."""
         long_ago = clock.now() - STILL_WANTED_FOR
-        waited = [command for command in commands if command.attempts > 1 or command.created_at < long_ago]
+        waited = [command for command in commands if command.created_at < long_ago]
         if not waited:
             return []
         try:

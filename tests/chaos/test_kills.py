@@ -145,7 +145,7 @@ async def spare(hub: Stage) -> None:
 
 
 class TestP2PostgresIsTheTruth:
-    @pytest.mark.timeout(150)
+    @pytest.mark.timeout(240)
     async def test_p2_kills_at_any_moment_lose_and_double_nothing(self, machine: Machine, hub: Stage) -> None:
         """People write at both sides while Redis is flushed and taken away, the API, the worker and PostgreSQL are
         killed in the middle of their work: in the end both sides hold every ticket and every word once."""

@@ -127,6 +127,7 @@ async def lived(settings: Settings, hands: Hands, wire: Wire) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("testdesk")
 @pytest.mark.parametrize("part", range(3))
 async def test_p4_a_death_at_any_await_doubles_and_loses_nothing(settings: Settings, hands: Hands, part: int) -> None:

@@ -40,7 +40,7 @@ async def played(world: World, rounds: int = ROUNDS) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("testdesk")
 class TestConvergence:
     @pytest.mark.parametrize("first", range(0, SEEDS, EACH))

@@ -64,9 +64,13 @@ class TestPublic:
     async def test_costs_nothing_when_it_is_fresh(self, rig: Rig) -> None:
         await rig.decided(rig.comment())
 
+        rig.desk.fate = deferred(ErrorClass.UNAVAILABLE)
         await rig.drain()
+        rig.desk.fate = lambda _: None
+        await rig.drain(after=timedelta(minutes=1))
 
         assert rig.origin.calls == []
+        assert len(rig.desk.comments) == 1
 
 
 class TestUnknown:
