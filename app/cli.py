@@ -95,6 +95,8 @@ def serve(
 
     from app.core import memory
     from app.core.logging import configure
+    from app.embedded import EmbeddedError
+    from app.embedded.dev import port_must_be_free
     from app.main import create_app
     from app.operations import check_database
 
@@ -102,6 +104,10 @@ def serve(
     configure(settings)
     if with_parent:
         _end_with_parent()
+    try:
+        port_must_be_free(host, port)
+    except EmbeddedError as error:
+        raise _fail(str(error)) from None
     asyncio.run(check_database(settings, needed=False))
     app = create_app(settings)
     memory.settle()
@@ -221,6 +227,7 @@ def health(
 ) -> None:
     """Exit 0 when healthy: for container probes."""
     from app.core.config import environment
+    from app.embedded.dev import use_running_service
     from app.operations import api_is_ready, worker_is_alive
 
     if what not in ("api", "worker"):
@@ -228,8 +235,8 @@ def health(
     if what == "worker":
         fine = asyncio.run(worker_is_alive(_settings()))
     else:
-        configured = "PARHELION_DATABASE_URL" in environment()
-        fine = api_is_ready(url or ("http://127.0.0.1:8080" if configured else _settings().public_url))
+        running = None if url or "PARHELION_DATABASE_URL" in environment() else use_running_service(None)
+        fine = api_is_ready(url or running or "http://127.0.0.1:8080")
     if not fine:
         raise _fail(f"the {what} is not healthy")
 
@@ -237,7 +244,7 @@ def health(
 @cli.command()
 def demo(
     as_json: Json = False,
-    tickets: Annotated[int, typer.Option(help="How many tickets the story has.")] = 300,
+    tickets: Annotated[int, typer.Option(min=1, help="How many tickets the story has.")] = 300,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the data folder for a look.")] = False,
 ) -> None:
     """Play the main story on this machine with two sandbox HaloPSA organisations, trouble included, and count."""

@@ -14,6 +14,8 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 class ConfigurationError(Exception):
@@ -88,6 +90,17 @@ class Settings(BaseSettings):
             return SecretStr("postgresql+asyncpg://" + text.split("://", 1)[1])
         if not text.startswith("postgresql+asyncpg://"):
             raise ValueError("must be a postgresql:// address (the asyncpg driver is used)")
+        try:
+            make_url(text)
+        except (ArgumentError, ValueError):  # its own words would show the password
+            raise ValueError("is not an address: postgresql://user:password@host:port/database") from None
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be a redis://, rediss:// or unix:// address")
         return value
 
     @field_validator("secret_keys")

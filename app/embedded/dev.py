@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from app import schema
 from app.core.config import generate_key, set_environment
@@ -28,6 +29,20 @@ def free_port(host: str = "127.0.0.1") -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def port_must_be_free(host: str, port: int) -> None:
+    """Raises `EmbeddedError` when somebody listens there: that one would answer in our place, and "it answers" would be
+    true, and of another one."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise EmbeddedError(
+                f"Cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}. "
+                "Stop what listens there, or choose another with --port."
+            ) from None
 
 
 class DevService:
@@ -57,7 +72,7 @@ class DevService:
     def start(self) -> None:
         """Start everything, in order. Raises an ``EmbeddedError`` that says what to do; nothing is left running."""
         try:
-            self._port_must_be_free()
+            port_must_be_free(self.host, self.port)
             self._say("starting PostgreSQL and Redis")
             servers = self.servers = self.stack.start()
             self.environment = {
@@ -96,18 +111,6 @@ class DevService:
             "PARHELION_LOG_FORMAT": "json",
         }
 
-    def _port_must_be_free(self) -> None:
-        """Whoever listens there already would answer in our place: 'it answers' would be true, and of another one."""
-        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((self.host, self.port))
-            except (OSError, OverflowError) as error:
-                raise EmbeddedError(
-                    f"Cannot listen at {self.host}:{self.port}: {getattr(error, 'strerror', None) or error}. "
-                    "Stop what listens there, or choose another with --port."
-                ) from None
-
     def _secret_key(self) -> str:
         """The key that encrypts stored credentials: made once, kept beside the data it protects."""
         given = self._extra.get("PARHELION_SECRET_KEYS") or os.environ.get("PARHELION_SECRET_KEYS")
@@ -126,7 +129,7 @@ class DevService:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(self.environment, file)
+            json.dump({"url": self.url, "environment": self.environment}, file)
 
     def watch(self, stopping: Callable[[], bool]) -> None:
         """Restart whatever ended, the servers too, until ``stopping()``."""
@@ -168,10 +171,16 @@ class DevService:
         self.stop()
 
 
-def use_running_service(data_dir: Path | None) -> bool:
-    """Point this process at the `parhelion dev` that runs on this machine; false when there is none."""
+def use_running_service(data_dir: Path | None) -> str | None:
+    """Point this process at the `parhelion dev` that runs on this machine; its address, or ``None`` when none runs."""
     path = placed_for(data_dir or default_data_folder(), server_user()) / ENVIRONMENT
-    if not path.exists():
-        return False
-    set_environment(json.loads(path.read_text()))
-    return True
+    try:
+        told = json.loads(path.read_text())
+        address = urlsplit(told["url"])
+        # One that was killed leaves the file behind.
+        socket.create_connection((address.hostname or "", address.port or 0), timeout=2).close()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    set_environment(told["environment"])
+    url: str = told["url"]
+    return url

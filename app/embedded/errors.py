@@ -77,10 +77,13 @@ _KNOWN_FAILURES = (
 )
 
 
-def server_failure(server: str, log: Path, fallback: str) -> ServerFailedError:
-    """A `ServerFailedError` from the end of the server's log; `fallback` is the reason of a silent one."""
+def server_failure(server: str, log: Path, fallback: str, *, since: int = 0) -> ServerFailedError:
+    """A `ServerFailedError` from the end of the server's log; `fallback` is the reason of a silent one.
+
+    `since` is the log's size in bytes before this start: an earlier failure must not be told as this one.
+    """
     try:
-        text = log.read_text(errors="replace")[-8000:]
+        text = log.read_bytes()[since:].decode(errors="replace")[-8000:]
     except OSError:
         text = ""
     advice = next((what_to_do for phrase, what_to_do in _KNOWN_FAILURES if phrase in text), f"Its log was {log}.")

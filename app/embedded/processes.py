@@ -35,6 +35,7 @@ class ServiceProcess:
         self._verb = list(verb)
         self._environment = dict(environment)
         self._log = log
+        self._log_began = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -52,6 +53,7 @@ class ServiceProcess:
     def start(self) -> None:
         """Start the child; returns at once."""
         with self._log.open("ab") as log:
+            self._log_began = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "app.cli", *self._verb, "--with-parent"],
                 stdin=subprocess.PIPE,
@@ -67,11 +69,12 @@ class ServiceProcess:
         deadline = time.monotonic() + timeout_seconds
         while True:
             if not self.is_running:
-                raise server_failure(self.name, self._log, "it ended while starting")
+                raise server_failure(self.name, self._log, "it ended while starting", since=self._log_began)
             if _answers(url):
                 return
             if time.monotonic() > deadline:
-                raise server_failure(self.name, self._log, f"not answering after {timeout_seconds:.0f} s")
+                late = f"not answering after {timeout_seconds:.0f} s"
+                raise server_failure(self.name, self._log, late, since=self._log_began)
             time.sleep(0.05)
 
     def kill(self) -> None:

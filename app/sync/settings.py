@@ -104,4 +104,6 @@ def covers(settings: RelationshipSettings, *moments: datetime | None) -> bool:
     """Whether a ticket created and last changed at ``moments`` belongs to the sync: created or changed at or after the
     start date. A ticket whose desk tells neither is taken."""
     known = [moment for moment in moments if moment is not None]
-    return settings.start_at is None or not known or max(known) >= settings.start_at
+    # Desks stamp whole seconds: a ticket made right after the start would otherwise seem to be older than it.
+    start = settings.start_at.replace(microsecond=0) if settings.start_at is not None else None
+    return start is None or not known or max(known) >= start

@@ -1,6 +1,7 @@
 """Answers end: in time, and below a size, whatever the other side sends."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,13 @@ import pytest
 
 from app.core.http import client as http
 from app.core.http.client import AnswerTooLarge, open_client
+
+
+async def pause(seconds: float) -> None:
+    """The server's slowness, which is what is tested."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.Event().wait(), seconds)
+
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -56,7 +64,7 @@ async def test_an_answer_that_drips_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         for _ in range(100):
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(0.05)
+            await pause(0.05)
 
     async with serving(drip) as url, open_client(allow_private=True, timeout_seconds=0.2) as client:
         with pytest.raises(httpx.ReadTimeout, match="no whole answer"):
