@@ -105,6 +105,15 @@ async def _token(client: HaloClient, found: _Findings) -> bool:
         found.by("token", failure)
         return False
     named = f"tenant '{tenant}'" if tenant else "no tenant"
+    own = wire.text((await client.tokens.auth_info()).get("tenant_id")).strip()
+    if client.config.tenant and own and own.casefold() != client.config.tenant.casefold():
+        # Some installations do not look at the name; the next version of one may, and then every token fails.
+        found.unknown(
+            "token",
+            f"Client id and secret are accepted, but {named} was sent and this HaloPSA says that it is '{own}'.",
+            f"Set the tenant to '{own}', unless you know better.",
+        )
+        return True
     found.ok("token", f"Client id and secret are accepted ({named} was sent).")
     return True
 

@@ -118,6 +118,16 @@ async def test_a_wrong_tenant_is_named_with_the_right_one() -> None:
     assert "'acme'" in str(checks["token"].advice)
 
 
+async def test_a_wrong_tenant_is_told_even_where_nobody_looks_at_it() -> None:
+    """It passed without a word, and would have failed with the next version of that HaloPSA."""
+    async with rigged(config={"tenant": "akme"}) as rig:
+        checks = by_name(await rig.halo.check())
+    assert checks["token"].verdict is Verdict.UNKNOWN
+    assert "'akme'" in checks["token"].detail
+    assert "'acme'" in str(checks["token"].advice)
+    assert checks["identity"].verdict is Verdict.OK
+
+
 async def test_an_address_without_a_halopsa_behind_it_is_told_apart() -> None:
     async with rigged() as rig:
         halo = connect(rig.url.removesuffix("/acme") + "/nowhere")
