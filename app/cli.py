@@ -28,7 +28,10 @@ WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="En
 
 
 def _people(as_json: bool) -> Console:
-    return Console(stderr=as_json, highlight=False)
+    console = Console(stderr=as_json, highlight=False)
+    # A path or an address that was wrapped in the middle can be neither copied nor searched for.
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 def _result(value: dict[str, Any], *, as_json: bool) -> None:
@@ -37,7 +40,7 @@ def _result(value: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _fail(text: str) -> typer.Exit:
-    Console(stderr=True, highlight=False).print(f"[bold red]Not done:[/] {escape(text)}")
+    Console(stderr=True, highlight=False).print(f"[bold red]Not done:[/] {escape(text)}", soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -181,9 +184,12 @@ def new_secret_key(
     name: Annotated[str, typer.Option(help="A name for the key, for example the month.")] = "k1",
 ) -> None:
     """Print a fresh entry for PARHELION_SECRET_KEYS."""
-    from app.core.config import generate_key
+    from app.core.config import ConfigurationError, generate_key
 
-    typer.echo(generate_key(name))
+    try:
+        typer.echo(generate_key(name))
+    except ConfigurationError as error:
+        raise _fail(str(error)) from None
 
 
 @cli.command("rotate-keys")

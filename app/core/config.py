@@ -151,7 +151,9 @@ def parse_keys(text: str) -> Mapping[str, bytes]:
 
 
 def generate_key(name: str = "k1") -> str:
-    """A fresh entry for ``PARHELION_SECRET_KEYS``."""
+    """A fresh entry for ``PARHELION_SECRET_KEYS``. Raises :class:`ConfigurationError` for a name that breaks it."""
+    if not name or any(character in ":," or character.isspace() for character in name):
+        raise ConfigurationError(f"'{name}' cannot name a key: leave out colons, commas and spaces.")
     return f"{name}:{base64.b64encode(os.urandom(32)).decode()}"
 
 

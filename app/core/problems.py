@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.core.errors import AppError, Conflict, Invalid, NotFound, Pointer, TooLarge, Unavailable
 from app.core.logging import correlation_id, get_logger
@@ -238,6 +239,16 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 # --- what the framework and the database raise
 
 
+def _methods_of(request: Request) -> str:
+    """Every method that the path has: the framework names those of the first route that bears it."""
+    found = []
+    for method in ("DELETE", "GET", "PATCH", "POST", "PUT"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(dict(scope))[0] is Match.FULL for route in request.app.routes):
+            found.append(method)
+    return ", ".join(found)
+
+
 async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
@@ -246,11 +257,11 @@ async def _on_http(request: Request, error: Exception) -> Response:
         case 404:
             named: AppError = NoSuchRoute(f"There is nothing at {path}.", next_step="See /docs or /openapi.json.")
         case 405:
-            allowed = (error.headers or {}).get("Allow", "")
+            allowed = _methods_of(request)
             named = MethodNotAllowed(
                 f"{path} does not take {request.method}.",
                 next_step=f"Use one of: {allowed}." if allowed else "See /openapi.json.",
-                headers=dict(error.headers or {}),
+                headers={"Allow": allowed} if allowed else {},
             )
         case 413:
             named = TooLarge(str(error.detail), next_step="Send less at once.")

@@ -50,6 +50,11 @@ async def get_thing(number: int, limit: int = 5, x_mood: Annotated[int | None, H
     return {"number": number, "limit": limit}
 
 
+@router.patch("/{number}", summary="Change a thing")
+async def change_thing(number: int) -> dict[str, int]:
+    return {"number": number}
+
+
 @router.post("/fail/{how}", summary="Fail")
 async def fail(how: str) -> None:
     failures: dict[str, Exception] = {
@@ -156,7 +161,7 @@ class TestRoutes:
         answer = await things.put("/v1/things/1")
 
         problem(answer, 405, "method_not_allowed")
-        assert answer.headers["allow"] == "GET"
+        assert answer.headers["allow"] == "GET, PATCH", "every method of the path, not those of its first route"
 
 
 class TestFailures:
