@@ -52,11 +52,20 @@ class ErrorClass(StrEnum):
     TOO_LARGE = "too_large"
 
 
+# One claim in five looks for bulk work first: a backfill would stand still at a desk that is never quiet.
+BULK_SHARE = 0.2
+
+
 class Lane(StrEnum):
     """Whose work a call is: interactive calls may use the reserve that bulk calls may not touch."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
+
+    @staticmethod
+    def order(*, bulk_first: bool) -> "tuple[Lane, Lane]":
+        """The lanes in the order in which a claim looks for work."""
+        return (Lane.BULK, Lane.INTERACTIVE) if bulk_first else (Lane.INTERACTIVE, Lane.BULK)
 
 
 @dataclass(frozen=True, slots=True)

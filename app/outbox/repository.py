@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, delete, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.connectors.canonical import Lane
 from app.core import clock, ids
 from app.core.db.repository import TenantRepository
 from app.core.db.session import raw
@@ -41,7 +42,6 @@ _CLAIM = text(
 )
 
 
-LANES = ("interactive", "bulk")
 _ONE_AT_A_TIME = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:connection, 0))")
 
 
@@ -121,21 +121,29 @@ async def connections_due(session: AsyncSession) -> Sequence[tuple[UUID, UUID]]:
 
 
 async def claim(
-    session: AsyncSession, connection_id: UUID, *, limit: int, lease: timedelta, token: UUID, owner: UUID
+    session: AsyncSession,
+    connection_id: UUID,
+    *,
+    limit: int,
+    lease: timedelta,
+    token: UUID,
+    owner: UUID,
+    bulk_first: bool = False,
 ) -> list[ClaimedCommand]:
-    """Take up to ``limit`` due writes of one connection and one lane, in order; bulk ones when there are no others.
+    """Take up to ``limit`` due writes of one connection and one lane, in order; bulk ones when there are no others, or
+    with ``bulk_first`` the other way round.
 
     Claims of one connection never overlap: a second worker that looked while the first one's claim was not yet
-    committed would skip the locked head of an order and take what comes after it. It gets nothing instead, and comes
-    again.
+    committed would skip the locked head of an order and take what comes after it. It gets nothing instead; what is
+    left then is found by the first one's next claim, or by the sweep.
     """
     alone = await raw(session, _ONE_AT_A_TIME, {"connection": f"outbox:{connection_id}"})
     if not alone.scalar():
         return []
     now = clock.now()
     values = {"now": now, "n": limit, "token": token, "owner": owner, "until": now + lease}
-    for lane in LANES:
-        result = await raw(session, _CLAIM, {**values, "connection_id": connection_id, "lane": lane})
+    for lane in Lane.order(bulk_first=bulk_first):
+        result = await raw(session, _CLAIM, {**values, "connection_id": connection_id, "lane": lane.value})
         commands = sorted((ClaimedCommand(*row) for row in result), key=lambda command: command.sequence)
         if commands:
             return commands

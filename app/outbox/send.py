@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.connectors.canonical import Deferred, DeskError, ErrorClass, Lane, Refused, WriteResult, Written
+from app.connectors.canonical import BULK_SHARE, Deferred, DeskError, ErrorClass, Lane, Refused, WriteResult, Written
 from app.connectors.ports import Connector, Connectors
 from app.core import clock, ids, telemetry
 from app.core.backoff import RetryPolicy
@@ -97,6 +97,7 @@ class Sender:
                 lease=self._lease,
                 token=token,
                 owner=self._owner,
+                bulk_first=random.random() < BULK_SHARE,
             )
         if not commands:
             return False

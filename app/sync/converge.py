@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.connectors.canonical import DeskError, ErrorClass
+from app.connectors.canonical import BULK_SHARE, DeskError, ErrorClass
 from app.core import clock, ids, telemetry
 from app.core.backoff import RetryPolicy
 from app.core.crypto import Vault
@@ -99,7 +99,13 @@ class Converger:
         token = ids.new_id()
         async with self._database.transaction() as session:
             links = await repository.claim_links(
-                session, relationship_id, limit=LINKS_MAX, lease=self._lease, token=token, owner=self._owner
+                session,
+                relationship_id,
+                limit=LINKS_MAX,
+                lease=self._lease,
+                token=token,
+                owner=self._owner,
+                bulk_first=random.random() < BULK_SHARE,
             )
         if not links:
             return False

@@ -63,7 +63,9 @@ async def listen(settings: Settings, doorbell: LocalDoorbell) -> None:
             telemetry.DOORBELL_FAILURES.inc()
             log.warning("doorbell.deaf", error=type(error).__name__)
         finally:
-            await _close(worker, redis)
+            # In a task of its own: until Python 3.11.3 a time-out inside a task that is being cancelled ends as another
+            # cancellation (redis-py looks with a time-out of zero), and the connection stayed open.
+            await asyncio.create_task(_close(worker, redis), name="doorbell closing")
         doorbell.ring_all()  # what was rung meanwhile was not heard
         await asyncio.sleep(REST_SECONDS)
 

@@ -99,6 +99,24 @@ class TestClaim:
 
         assert [link.id for link in await claim(database, pair, limit=1)] == [interactive]
 
+    async def test_bulk_has_its_turn(self, database: Database, pair: Pair) -> None:
+        """A backfill stood still as long as something interactive came every second."""
+        bulk = await dirty_link(database, pair, lane="bulk")
+        await dirty_link(database, pair, lane="interactive")
+
+        async with database.transaction() as session:
+            found = await repository.claim_links(
+                session,
+                pair.relationship_id,
+                limit=10,
+                lease=LEASE,
+                token=ids.new_id(),
+                owner=ids.new_id(),
+                bulk_first=True,
+            )
+
+        assert [link.id for link in found] == [bulk]
+
     async def test_links_of_another_relationship_are_not_touched(self, database: Database, pair: Pair) -> None:
         await dirty_link(database, await add_pair(database))
 

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlmodel import col, delete, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.connectors.canonical import Lane
 from app.core import clock, ids
 from app.core.db.session import raw
 from app.sync.models import Relationship, TicketLink
@@ -104,13 +105,21 @@ async def waiting(session: AsyncSession, relationship_id: UUID) -> tuple[int, da
 
 
 async def claim_links(
-    session: AsyncSession, relationship_id: UUID, *, limit: int, lease: timedelta, token: UUID, owner: UUID
+    session: AsyncSession,
+    relationship_id: UUID,
+    *,
+    limit: int,
+    lease: timedelta,
+    token: UUID,
+    owner: UUID,
+    bulk_first: bool = False,
 ) -> list[ClaimedLink]:
-    """Take up to ``limit`` due links of a relationship and one lane; bulk ones when there are no others."""
+    """Take up to ``limit`` due links of a relationship and one lane; bulk ones when there are no others, or with
+    ``bulk_first`` the other way round."""
     now = clock.now()
     values = {"now": now, "n": limit, "token": token, "owner": owner, "until": now + lease}
-    for lane in ("interactive", "bulk"):
-        rows = await raw(session, _CLAIM, {**values, "relationship_id": relationship_id, "lane": lane})
+    for lane in Lane.order(bulk_first=bulk_first):
+        rows = await raw(session, _CLAIM, {**values, "relationship_id": relationship_id, "lane": lane.value})
         links = [ClaimedLink(*row) for row in rows]
         if links:
             return links
