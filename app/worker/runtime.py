@@ -43,6 +43,8 @@ UPKEEP_SECONDS = 2.0
 # transactions a round; 20 ms of gathering halve its cost, and most of them are spent waiting for a lane anyway.
 INBOX_GATHER_SECONDS = 0.02
 PRUNE_EVERY = timedelta(minutes=10)
+# Of 5,000 rows each: a hundred events a second make 60,000 between two prunings.
+PRUNE_ROUNDS = 50
 
 
 class Runtime:
@@ -201,11 +203,13 @@ class Runtime:
                 telemetry.QUEUE_OLDEST.labels(name).set(age)
 
     async def _prune(self) -> None:
+        now = clock.now()
+        for room, days in ((inbox, self.settings.inbox_retention_days), (outbox, self.settings.outbox_retention_days)):
+            for _ in range(PRUNE_ROUNDS):
+                async with self.database.transaction() as session:
+                    if not await room.prune(session, before=now - timedelta(days=days)):
+                        break
         async with self.database.transaction() as session:
-            kept = clock.now() - timedelta(days=self.settings.inbox_retention_days)
-            await inbox.prune(session, before=kept)
-            kept = clock.now() - timedelta(days=self.settings.outbox_retention_days)
-            await outbox.prune(session, before=kept)
             await idempotency.prune_expired(session)
 
 
