@@ -190,3 +190,28 @@ def test_every_queue_is_looked_after() -> None:
     assert set(QUEUES) == leased
     assert col(InboxMessage.lease_owner) is not None
     assert "lease_owner" in Leased.model_fields
+
+
+class TestUpkeep:
+    async def test_prunes_until_nothing_old_is_left(
+        self, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One batch of 5,000 every ten minutes was a twelfth of what a busy hub takes in."""
+        monkeypatch.setattr(repository.prune, "__kwdefaults__", {"limit": 2})
+        async with database.transaction() as session:
+            tenant_id = await add_tenant(session)
+            where, old = ids.new_id(), clock.now() - timedelta(days=400)
+            for number in range(5):
+                row = InboxMessage(
+                    tenant_id=tenant_id, connection_id=where, external_id=f"{number}", body=b"{}", headers={}
+                )
+                row.status, row.created_at = "done", old
+                session.add(row)
+        redis: Redis = open_redis(settings.redis_url.get_secret_value())
+        runtime = Runtime(settings, BudgetStore(redis))
+
+        await runtime._prune()
+
+        await runtime.stop()
+        await redis.aclose()
+        assert await statuses(database) == {}
