@@ -67,10 +67,6 @@ class OpenRelationship:
         """The organisation behind a side, for the header of comments."""
         return self.settings.source_label if side == "source" else self.settings.target_label
 
-    def originates(self, side: Side) -> bool:
-        """Whether tickets born at a side go to the other."""
-        return side == "source" or self.settings.reverse
-
 
 def marker_place(relationship_id: UUID) -> str:
     """Where the marker secret is stored, bound into its encryption."""
